@@ -1,0 +1,1 @@
+"""Exchanges to Kafka: the feed process of K2."""

@@ -1,0 +1,102 @@
+"""The `k2-feed` command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from k2_connectors import ConnectorError, Feed, KafkaPublisher, create_topics, open_venue
+from k2_schemas import SchemaError
+
+from .settings import read_settings
+
+_log = structlog.get_logger()
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def feed(
+    config: Annotated[
+        Path, typer.Option(help="TOML file with [kafka] and [[exchanges]].", exists=True)
+    ],
+    check: Annotated[bool, typer.Option(help="Check the configuration and exit.")] = False,
+) -> None:
+    """Read the trades of the configured exchanges into Kafka until SIGTERM or Ctrl-C.
+
+    Example: k2-feed --config k2.toml
+    """
+    _configure_logging()
+    try:
+        settings = read_settings(config)
+        venues = [open_venue(e.name, e.symbols, e.url) for e in settings.exchanges]
+        if check:
+            typer.echo(f"{config} is fine: {', '.join(venue.name for venue in venues)}")
+            return
+        create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
+        publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
+        asyncio.run(_run([Feed(venue, publisher) for venue in venues]))
+    except (ValidationError, tomllib.TOMLDecodeError) as error:
+        _fail(f"{config}: {_name_problems(error)}")
+    except ExceptionGroup as group:
+        _fail(str(group.exceptions[0]))
+    except (ConnectorError, SchemaError) as error:
+        _fail(str(error))
+
+
+async def _run(feeds: list[Feed]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        for one in feeds:
+            group.create_task(one.run(stop))
+    _log.info("stopped")
+
+
+def _configure_logging() -> None:
+    """Log to stderr: for people on a terminal, JSON lines everywhere else."""
+    on_terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer()
+            if on_terminal
+            else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _name_problems(error: ValidationError | tomllib.TOMLDecodeError) -> str:
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return f"not TOML: {error}"
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"k2-feed: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Settings of the feed: one TOML file plus `K2_…` environment variables, checked at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class KafkaSettings(BaseModel):
+    """Where Kafka is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+
+
+class ExchangeSettings(BaseModel):
+    """One exchange: its name, its canonical symbols, and a `url` that replaces its own host."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    symbols: list[str] = Field(min_length=1)
+    url: str | None = None
+
+
+class FeedSettings(BaseSettings):
+    """Everything the feed can be told. `lake` belongs to k2-lake, which shares the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="K2_", env_nested_delimiter="__", extra="forbid", toml_file=None
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    exchanges: list[ExchangeSettings] = Field(min_length=1)
+    lake: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(path: Path) -> FeedSettings:
+    """Read the settings from a TOML file and the environment; pydantic names what is wrong."""
+
+    class FromFile(FeedSettings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    return FromFile()

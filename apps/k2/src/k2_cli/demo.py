@@ -1,0 +1,220 @@
+"""Demo: the whole pipeline as real processes, judged by a ledger."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from k2_connectors.testing import Ledger
+from k2_medallion import (
+    DEAD_LETTERS,
+    GOLD_TRADES,
+    CatalogError,
+    LakeHome,
+    LakeReader,
+    TableSpec,
+    bronze_trades,
+    open_catalog,
+    silver_trades,
+)
+from k2_medallion.catalog import count_rows, load_table
+from k2_medallion.jvm import fetch_jars, find_java, spark_jars
+from rich.text import Text
+
+from .broker import kafka_jars
+from .candles import draw_candles
+from .errors import StalledError
+from .memory import PeakMemory
+from .plan import Plan
+from .poison import produce_poison
+from .reconcile import Reconciliation, reconcile
+from .screen import Screen, tabulate
+from .stack import Stack
+
+_POLL_S = 0.25
+_STALL_S = 90.0
+_LEDGER_NAME = "ledger.db"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What a demo found, how long it took, and the most memory all its processes held."""
+
+    reconciliation: Reconciliation
+    seconds: float
+    peak_rss_mb: float
+
+
+def run_demo(
+    home: Path,
+    *,
+    trade_count: int,
+    seed: int,
+    frames: Sequence[Path],
+    symbols: Sequence[str],
+    port: int,
+    cache: Path,
+    screen: Screen,
+) -> DemoResult:
+    """Play to the pipeline, wait until every record is in its table, and reconcile."""
+    began = time.monotonic()
+    since_ms = time.time_ns() // 1_000_000
+    home.mkdir(parents=True, exist_ok=True)
+    plan = Plan(
+        ledger=str(home.resolve() / _LEDGER_NAME),
+        trade_count=trade_count,
+        seed=seed,
+        frames=[str(path.resolve()) for path in frames],
+        symbols=list(symbols),
+    )
+    exchanges = plan.list_exchanges()
+    with PeakMemory() as memory:
+        java = find_java(cache, os.environ)
+        jars = _fetch(cache, screen)
+        with Stack(home, port, java, jars, exchanges) as stack:
+            demo = _Demo(stack, plan, seed, screen)
+            demo.start()
+            demo.feed()
+            kafka_records = demo.settle()
+            with screen.step("Stopping the processes"):
+                stack.stop()
+        with screen.step("Comparing every trade with the ledger"):
+            result = reconcile(LakeHome(home), Path(plan.ledger), exchanges, kafka_records, since_ms)
+    seconds = time.monotonic() - began
+    return DemoResult(result, round(seconds, 1), round(memory.peak_mb, 1))
+
+
+def print_result(result: DemoResult, home: Path, screen: Screen) -> None:
+    """Draw the candles, the reconciliation, and what to try next."""
+    console = screen.console
+    with LakeReader(LakeHome(home)) as lake:
+        for drawing in draw_candles(lake, min(console.width, 110)):
+            console.print(Text.from_ansi(drawing))
+    console.print(tabulate(result.reconciliation, result.seconds, result.peak_rss_mb))
+    option = "" if home == Path(".k2") else f" --home {home}"
+    console.print(f"\nTables: {home / 'warehouse'} (Iceberg, catalog {home / 'catalog.db'}). Next:")
+    for command in (
+        f'k2 query{option} "SELECT symbol, count(*), sum(quantity) FROM gold_crypto_trades GROUP BY 1"',
+        f'k2 query{option} "SELECT error_reason, count(*) FROM silver_dlq_trades GROUP BY 1"',
+        f"k2 demo{option}        # again: all duplicates, Gold does not change",
+        "k2 doctor",
+    ):
+        console.print(f"  hatch run {command}", highlight=False, markup=False, soft_wrap=True)
+
+
+class _Demo:
+    """The demo's steps on a running stack."""
+
+    def __init__(self, stack: Stack, plan: Plan, seed: int, screen: Screen) -> None:
+        self._stack = stack
+        self._plan = plan
+        self._seed = seed
+        self._screen = screen
+        self._home = LakeHome(stack.home)
+        self._target = 0
+
+    def start(self) -> None:
+        """Start broker, exchange and lake; the feed follows once there is a Kafka to feed."""
+        stack = self._stack
+        with self._screen.step("Starting Kafka, Spark and the exchange"):
+            stack.broker.start()
+            stack.start_lake()
+            stack.start_exchange(self._plan)
+            stack.broker.wait()
+            self._wait_for(lambda: stack.read_exchange_status() is not None, "no exchange", 60)
+
+    def feed(self) -> None:
+        """Let the feed read every frame, and put poison beside it."""
+        stack = self._stack
+        with self._screen.step("Feeding: sockets to Kafka"):
+            before = self._count_ends()
+            stack.start_feed()
+            self._wait_for(self._topics_exist, "k2-feed has made no topics", 60)
+            with Ledger(Path(self._plan.ledger)) as ledger:
+                poison = produce_poison(stack.broker.address, stack.exchanges, self._seed, ledger)
+            status = stack.read_exchange_status()
+            assert status is not None, "answered a moment ago"
+            self._target = before + status["planned_records"] + poison
+            self._wait_while_moving(lambda: self._count_ends() >= self._target, "Kafka")
+            # Drains: closes the sockets, publishes what they had delivered, waits for the acks.
+            stack.feed.stop()
+            stack.exchange.stop()
+
+    def settle(self) -> int:
+        """Wait until every record is in Silver or the dead letters, stop the lake between batches.
+
+        Returns how many records Kafka holds.
+        """
+        with self._screen.step("Bronze, Silver, dead letters, Gold"):
+            target = self._count_ends()
+            self._wait_while_moving(lambda: self._count_settled() >= target, "the lake")
+            self._stack.lake.stop()
+            held = self._stack.broker.count_records(self._stack.topics)
+            return sum(records for records, _ in held.values())
+
+    def _topics_exist(self) -> bool:
+        return set(self._stack.topics) <= self._stack.broker.list_topics()
+
+    def _count_ends(self) -> int:
+        counts = self._stack.broker.count_records(self._stack.topics)
+        return sum(end for _, end in counts.values())
+
+    def _count_settled(self) -> int:
+        counts = self._count_tables()
+        return counts["silver"] + counts["dlq"]
+
+    def _count_tables(self) -> dict[str, int]:
+        try:
+            catalog = open_catalog(self._home)
+        except CatalogError:
+            return dict.fromkeys(("bronze", "silver", "dlq", "gold"), 0)
+        exchanges = self._stack.exchanges
+
+        def count(specs: Sequence[TableSpec]) -> int:
+            return sum(count_rows(load_table(catalog, spec)) for spec in specs)
+
+        return {
+            "bronze": count([bronze_trades(name) for name in exchanges]),
+            "silver": count([silver_trades(name) for name in exchanges]),
+            "dlq": count([DEAD_LETTERS]),
+            "gold": count([GOLD_TRADES]),
+        }
+
+    def _poll(self) -> Iterator[dict[str, int]]:
+        """Yield live counts, again and again, while every process lives."""
+        while True:
+            self._stack.check()
+            counts = {"kafka": self._count_ends(), **self._count_tables()}
+            self._screen.show_counts(counts)
+            yield counts
+            time.sleep(_POLL_S)
+
+    def _wait_for(self, ready: Callable[[], bool], complaint: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            self._stack.check()
+            if time.monotonic() > deadline:
+                raise StalledError(complaint, timeout_s, self._stack.feed.log)
+            time.sleep(_POLL_S)
+
+    def _wait_while_moving(self, ready: Callable[[], bool], what: str) -> None:
+        """Wait until `ready`, or raise `StalledError` when no count has moved for a long time."""
+        moved, last = time.monotonic(), dict[str, int]()
+        for counts in self._poll():
+            if ready():
+                return
+            if counts != last:
+                moved, last = time.monotonic(), counts
+            if time.monotonic() - moved > _STALL_S:
+                raise StalledError(f"{what} has not moved", _STALL_S, self._stack.lake.log)
+
+
+def _fetch(cache: Path, screen: Screen) -> list[Path]:
+    """Fetch the broker's jars, and Spark's so that the lake finds them; return the broker's."""
+    with screen.download("Java libraries of Kafka and Spark") as report:
+        wanted = kafka_jars()
+        paths = fetch_jars([*wanted, *spark_jars()], cache, report)
+    return paths[: len(wanted)]

@@ -1,0 +1,149 @@
+"""Stack: broker, replay exchange, feed and lake as processes of their own, on one home."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from k2_medallion.jvm import Java
+from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
+
+from .broker import Broker
+from .child import Child
+from .errors import HomeInUseError, PortTakenError
+from .plan import Plan
+
+DEFAULT_PORT = 19092
+"""Kafka; the next two are its controller's and the replay exchange's."""
+
+_PURPOSES = ("Kafka", "Kafka's controller", "the replay exchange")
+
+
+class Stack:
+    """The local stack. As a context manager it holds the home's lock and leaves no process behind."""
+
+    def __init__(
+        self,
+        home: Path,
+        port: int,
+        java: Java,
+        kafka_jars: Sequence[Path],
+        exchanges: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.home = home.resolve()
+        self.exchanges = exchanges
+        self.broker = Broker(self.home, port, java, kafka_jars)
+        self.exchange = Child("exchange", self.home)
+        self.feed = Child("feed", self.home)
+        self.lake = Child("lake", self.home)
+        self._port = port
+        self._exchange_url = f"127.0.0.1:{port + 2}"
+        self._config = self.home / "k2.toml"
+        self._environment = os.environ | {"JAVA_HOME": str(java.home)}
+        self._lock: IO[str] | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """The trade topics and the dead-letter topic."""
+        return [*map(trades_topic, self.exchanges), DEADLETTER_TOPIC]
+
+    @property
+    def children(self) -> list[Child]:
+        """Every process, in the order in which they are ended."""
+        return [self.exchange, self.feed, self.lake, self.broker.child]
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.home / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HomeInUseError(self.home) from None
+        for child in self.children:
+            child.reap()
+        check_ports(self._port)
+        self._write_config()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._lock is not None:
+            self._lock.close()
+
+    def stop(self) -> None:
+        """End every process, in order."""
+        for child in self.children:
+            child.stop()
+
+    def start_exchange(self, plan: Plan) -> None:
+        """Start the replay exchange; it plays the plan to whoever subscribes."""
+        path = self.home / "run" / "plan.json"
+        plan.save(path)
+        command = ["-m", "k2_cli", "exchange", "--plan", path, "--port", str(self._port + 2)]
+        self.exchange.start([sys.executable, *command], self._environment)
+
+    def start_feed(self) -> None:
+        """Start k2-feed on every exchange."""
+        command = [sys.executable, "-m", "k2_feed", "--config", self._config]
+        self.feed.start(command, self._environment)
+
+    def start_lake(self) -> None:
+        """Start k2-lake; it waits for the topics."""
+        command = [sys.executable, "-m", "k2_lake", "--config", self._config]
+        self.lake.start(command, self._environment)
+
+    def check(self) -> None:
+        """Raise `ChildDiedError` for a process that ended by itself."""
+        for child in self.children:
+            child.check()
+
+    def read_exchange_status(self) -> dict[str, int] | None:
+        """Return how many records the exchange has sent and will send, or None if it is not up."""
+        try:
+            with urllib.request.urlopen(  # noqa: S310 - our own server on loopback
+                f"http://{self._exchange_url}/status", timeout=2
+            ) as response:
+                status: dict[str, int] = json.load(response)
+                return status
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+    def _write_config(self) -> None:
+        quote = json.dumps  # a JSON string is a TOML basic string
+        lines = ["[kafka]", f"bootstrap_servers = {quote(self.broker.address)}", ""]
+        for name, symbols in self.exchanges.items():
+            url = f"ws://{self._exchange_url}/{name}"
+            lines += [
+                "[[exchanges]]",
+                f"name = {quote(name)}",
+                f"symbols = {quote(list(symbols))}",
+                f"url = {quote(url)}",
+                "",
+            ]
+        lines += ["[lake]", f"home = {quote(str(self.home))}", ""]
+        self._config.write_text("\n".join(lines))
+
+
+def check_ports(port: int) -> None:
+    """Raise `PortTakenError` if one of the stack's ports is in use."""
+    for offset, purpose in enumerate(_PURPOSES):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port + offset))
+            except OSError:
+                raise PortTakenError(port + offset, purpose, port + 1000) from None

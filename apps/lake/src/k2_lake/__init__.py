@@ -1,0 +1,1 @@
+"""Kafka to Iceberg: the streaming driver of K2."""

@@ -1,0 +1,95 @@
+"""The `k2-lake` command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import structlog
+import typer
+from platformdirs import user_cache_path
+from pydantic import ValidationError
+
+from k2_medallion import MedallionError
+
+from .settings import read_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def lake(
+    config: Annotated[
+        Path, typer.Option(help="TOML file with [kafka], [[exchanges]] and [lake].", exists=True)
+    ],
+) -> None:
+    """Write the configured exchanges' topics into Iceberg until SIGTERM or Ctrl-C.
+
+    Example: k2-lake --config k2.toml
+    """
+    _configure_logging()
+    try:
+        settings = read_settings(config)
+        # Late: starting Spark's Python side takes longer than reading a wrong configuration.
+        from .driver import run
+
+        stop = threading.Event()
+        _stop_on_signals(stop)
+        run(settings, user_cache_path("k2"), os.environ, stop)
+    except (ValidationError, tomllib.TOMLDecodeError) as error:
+        _fail(f"{config}: {_name_problems(error)}")
+    except MedallionError as error:
+        _fail(str(error))
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def note(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+
+
+def _configure_logging() -> None:
+    """Log to stderr: for people on a terminal, JSON lines everywhere else."""
+    on_terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer()
+            if on_terminal
+            else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _name_problems(error: ValidationError | tomllib.TOMLDecodeError) -> str:
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return f"not TOML: {error}"
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"k2-lake: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

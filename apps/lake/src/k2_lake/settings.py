@@ -1,0 +1,73 @@
+"""Settings of the lake: one TOML file plus `K2_…` environment variables, checked at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class KafkaSettings(BaseModel):
+    """Where Kafka is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+
+
+class ExchangeSettings(BaseModel):
+    """One exchange. The lake needs its name; the rest of the entry is the feed's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+
+
+class DriverSettings(BaseModel):
+    """Where the tables are, and what Spark may use. `trigger_s` is the least time between batches."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    home: Path = Path(".k2")
+    master: str = "local[2]"
+    driver_memory: str = "1g"
+    trigger_s: float = Field(default=1.0, gt=0)
+
+
+class LakeSettings(BaseSettings):
+    """Everything the lake can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="K2_", env_nested_delimiter="__", extra="forbid", toml_file=None
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    exchanges: list[ExchangeSettings] = Field(min_length=1)
+    lake: DriverSettings = DriverSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(path: Path) -> LakeSettings:
+    """Read the settings from a TOML file and the environment; pydantic names what is wrong."""
+
+    class FromFile(LakeSettings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    return FromFile()

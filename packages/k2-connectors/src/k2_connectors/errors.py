@@ -1,0 +1,86 @@
+"""Every error of k2-connectors.
+
+ConnectorError
+├── UnknownVenueError          no venue of that name is installed
+├── SubscriptionRejectedError  the exchange refused a symbol
+├── ConnectionLostError        the socket ended; the feed connects again
+├── PublishError               Kafka did not take a record; nothing was dropped silently
+├── RecordingError             a file of recorded frames cannot be read
+└── LedgerConflictError        a trade is in the ledger with another content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class ConnectorError(Exception):
+    """Base of every error this package raises."""
+
+
+class UnknownVenueError(ConnectorError):
+    """No venue of that name is installed."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(f"no venue {name!r}; choose one of: {', '.join(self.known)}")
+
+
+class SubscriptionRejectedError(ConnectorError):
+    """The exchange refused a subscription: waiting would bring nothing but silence."""
+
+    def __init__(self, venue: str, reason: str) -> None:
+        self.venue = venue
+        self.reason = reason
+        super().__init__(
+            f"{venue} refused a subscription: {reason}; correct the symbols of this exchange "
+            "in the configuration"
+        )
+
+
+class ConnectionLostError(ConnectorError):
+    """The socket ended, for whatever reason."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"connection to {url} ended: {reason}")
+
+
+class PublishError(ConnectorError):
+    """Kafka did not acknowledge a record in time."""
+
+    def __init__(self, topic: str, reason: str) -> None:
+        self.topic = topic
+        self.reason = reason
+        super().__init__(
+            f"Kafka did not take a record for {topic}: {reason}; check that the brokers in "
+            "kafka.bootstrap_servers can be reached, then start the feed again"
+        )
+
+
+class RecordingError(ConnectorError):
+    """A file of recorded frames cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"cannot play {path}: {reason}; expected one JSON object a line: "
+            '{"recv_ns": int or null, "src": text, "raw": "the exact frame"}'
+        )
+
+
+class LedgerConflictError(ConnectorError):
+    """The same trade was sent before with another price, quantity, side or time."""
+
+    def __init__(self, exchange: str, pair: str, trade_id: str) -> None:
+        self.exchange = exchange
+        self.pair = pair
+        self.trade_id = trade_id
+        super().__init__(
+            f"{exchange} {pair} trade {trade_id} is in the ledger with another content; "
+            "play files that contradict each other in separate homes (--home)"
+        )

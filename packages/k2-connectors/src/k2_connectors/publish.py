@@ -1,0 +1,135 @@
+"""Publish: trades and dead letters into Kafka. A failed delivery raises; nothing is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from k2_schemas import Trade, TradeCodec
+from k2_schemas.topics import (
+    DEADLETTER_TOPIC,
+    HEADER_REASON,
+    HEADER_RECV_NS,
+    HEADER_VENUE,
+    PARTITIONS,
+    TOPIC_SETTINGS,
+    trades_topic,
+)
+
+from .errors import PublishError
+
+_POLL_EVERY_RECORDS = 256
+_MAX_REASON_CHARS = 1000
+
+
+class Publisher(Protocol):
+    """Where a feed puts what it decoded."""
+
+    def publish(self, trade: Trade) -> None:
+        """Queue one trade; raise `PublishError` if an earlier record could not be delivered."""
+
+    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:
+        """Queue a frame that could not become trades, as it came, with the reason."""
+
+    def flush(self) -> None:
+        """Return once everything queued is acknowledged, or raise `PublishError`."""
+
+
+class KafkaPublisher:
+    """An idempotent producer: acks from all replicas, order kept, full queue means waiting."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        codec: TradeCodec | None = None,
+        client_settings: Mapping[str, str | int | bool] | None = None,
+    ) -> None:
+        self._codec = codec or TradeCodec()
+        self._topics: dict[str, str] = {}
+        self._failure: PublishError | None = None
+        self._unpolled = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 100_000,
+                **(client_settings or {}),
+            }
+        )
+
+    def publish(self, trade: Trade) -> None:
+        """Queue one trade under its symbol; see `Publisher.publish`."""
+        topic = self._topics.get(trade.exchange)
+        if topic is None:
+            topic = self._topics[trade.exchange] = trades_topic(trade.exchange)
+        self._produce(topic, trade.symbol.encode(), self._codec.encode(trade), None)
+
+    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:
+        """Queue a frame for the dead letters; see `Publisher.publish_dead_letter`."""
+        headers: list[tuple[str, str | bytes | None]] = [
+            (HEADER_VENUE, venue),
+            (HEADER_REASON, reason[:_MAX_REASON_CHARS]),
+            (HEADER_RECV_NS, str(recv_ns)),
+        ]
+        self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers)
+
+    def flush(self) -> None:
+        """Return once everything queued is acknowledged; see `Publisher.flush`."""
+        while self._producer.flush(1.0) and self._failure is None:
+            pass
+        self._raise_failure()
+
+    def _produce(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes,
+        headers: list[tuple[str, str | bytes | None]] | None,
+    ) -> None:
+        self._raise_failure()
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, on_delivery=self._note_delivery, headers=headers
+                )
+                break
+            except BufferError:
+                # Back-pressure: the socket fills up behind us while the broker catches up.
+                self._producer.poll(0.1)
+                self._raise_failure()
+        self._unpolled += 1
+        if self._unpolled >= _POLL_EVERY_RECORDS:
+            self._unpolled = 0
+            self._producer.poll(0)
+
+    def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._failure is None:
+            self._failure = PublishError(message.topic() or "?", error.str())
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def create_topics(
+    bootstrap_servers: str,
+    exchanges: Iterable[str],
+    client_settings: Mapping[str, str | int | bool] | None = None,
+    timeout_s: float = 30.0,
+) -> None:
+    """Create the topics of these exchanges and the dead-letter topic; existing ones stay as they are."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **(client_settings or {})})
+    names = [*map(trades_topic, exchanges), DEADLETTER_TOPIC]
+    topics = [NewTopic(name, num_partitions=PARTITIONS, config=TOPIC_SETTINGS) for name in names]
+    for name, future in admin.create_topics(topics, request_timeout=timeout_s).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise PublishError(name, error.args[0].str()) from error

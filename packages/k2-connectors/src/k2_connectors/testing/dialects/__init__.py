@@ -1,0 +1,13 @@
+"""The server's side of each venue's protocol, written apart from the client's decoder."""
+
+from __future__ import annotations
+
+from .binance import BinanceDialect
+from .dialect import Dialect, Reading
+from .kraken import KrakenDialect
+
+__all__ = ["DIALECTS", "BinanceDialect", "Dialect", "KrakenDialect", "Reading"]
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (BinanceDialect(), KrakenDialect())
+}

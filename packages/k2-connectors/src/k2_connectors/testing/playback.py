@@ -1,0 +1,229 @@
+"""Playback: what a replay exchange will send, venue by venue, with every frame's labels."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from pathlib import Path
+
+from k2_schemas import InstrumentList, SchemaError
+
+from ..errors import RecordingError
+from ..record import read_frames
+from .dialects import DIALECTS, Dialect
+from .emission import Emission, SentTrade
+from .ledger import Ledger
+from .market import SPACING_US, MarketModel
+
+_DAY_US = 86_400 * 1_000_000
+_YEAR_US = 365 * _DAY_US
+_BAD_WITHIN = 1_000
+"""Labelled bad input is among the first positions only: a long run is not a longer list of faults."""
+_DUPLICATE_EVERY = 100
+_BAD_KINDS = ("no side", "11-digit quantity", "price 0", "far future")
+_EPOCH_KEY = "model_epoch_us"
+
+
+def keep_epoch(ledger: Ledger, trade_count: int, now_us: int | None = None) -> int:
+    """Return the model's epoch: kept in the ledger, at first so that `trade_count` trades are past.
+
+    It lies at least a day back, so that a later, longer run finds room before the present.
+    Raises `RecordingError` when this home's epoch has no room for `trade_count` trades.
+    """
+    now_us = now_us or time.time_ns() // 1000
+    span_us = (trade_count + trade_count // 16 + 100) * SPACING_US
+    epoch_us = ledger.keep(_EPOCH_KEY, (now_us - max(_DAY_US, span_us)) // 1000 * 1000)
+    if epoch_us + span_us > now_us + SPACING_US:
+        room = (now_us - epoch_us) // SPACING_US
+        raise RecordingError(
+            Path("the market model"),
+            f"this home's market began too late for {trade_count} trades (about {room} fit); "
+            "use another --home",
+        )
+    return epoch_us
+
+
+def play_model(model: MarketModel, trade_count: int) -> dict[str, list[Emission]]:
+    """Return the frames of `trade_count` valid trades, per venue, with labelled faults among them."""
+    frames: dict[str, list[Emission]] = {name: [] for name in DIALECTS}
+    held: dict[str, list[SentTrade]] = {}
+    valid = position = 0
+    while valid < trade_count:
+        listing = model.listing_at(position)
+        venue = listing.exchange.lower()
+        trade = model.trade_at(position)
+        bad = _spoil(trade, position, DIALECTS[venue])
+        frames[venue].extend(_junk(venue, position))
+        if bad is not None:
+            frames[venue].append(bad)
+        else:
+            valid += 1
+            batch = held.setdefault(listing.pair, [])
+            batch.append(trade)
+            if len(batch) >= _batch_size(venue, position):
+                frames[venue].append(_render(DIALECTS[venue], held.pop(listing.pair)))
+        if position % _DUPLICATE_EVERY == 50 and frames[venue]:
+            frames[venue].append(frames[venue][-1])
+        position += 1
+    for batch in held.values():
+        venue = batch[0].exchange.lower()
+        frames[venue].append(_render(DIALECTS[venue], batch))
+    return frames
+
+
+def _batch_size(venue: str, position: int) -> int:
+    return 1 + position % 3 if venue == "kraken" else 1
+
+
+def _render(dialect: Dialect, trades: Sequence[SentTrade]) -> Emission:
+    return Emission(dialect.render(trades).encode(), trades=tuple(trades))
+
+
+def _junk(venue: str, position: int) -> Iterator[Emission]:
+    """Frames that are not JSON: text, a cut frame, bytes that are not even text."""
+    if position < _BAD_WITHIN and position % 100 in (12, 61):
+        texts = (f"<html>502 {venue} {position}</html>".encode(), b'{"stream":"btc', b"\xff\xfe\x00")
+        frame = texts[position // 100 % 3] + str(position).encode()
+        yield Emission(frame, bad_frame="not JSON")
+
+
+def _spoil(trade: SentTrade, position: int, dialect: Dialect) -> Emission | None:
+    """Make the trade at every 25th early position bad, in one of four ways."""
+    if position >= _BAD_WITHIN or position % 25 != 24:
+        return None
+    kind = _BAD_KINDS[position // 50 % len(_BAD_KINDS)]
+    if kind == "no side":
+        text = dialect.render([trade])
+        for side in ('"m":true,', '"m":false,', '"side":"buy",', '"side":"sell",'):
+            text = text.replace(side, "")
+        return Emission(text.encode(), bad_frame=kind)
+    if kind == "11-digit quantity":
+        text = dialect.render([trade._replace(quantity=f"1234567890{position % 10}.00000000")])
+        return Emission(text.encode(), bad_frame=kind)
+    changes = {"price 0": {"price": "0.00000000"}}.get(kind)
+    bad = trade._replace(**changes) if changes else trade._replace(
+        timestamp_us=trade.timestamp_us + 3 * _YEAR_US
+    )
+    return Emission(dialect.render([bad]).encode(), bad_trades=((bad, kind),))
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file of one venue's frames, with the canonical symbols it trades."""
+
+    path: Path
+    dialect: Dialect
+    instruments: InstrumentList
+    raws: Sequence[str]
+    last_us: int
+    fingerprint: str
+
+    def keep_shift(self, ledger: Ledger, now_us: int) -> int:
+        """Return the constant added to every time of this file: kept in the ledger.
+
+        At first it puts the last trade 1 s before `now_us`; whole milliseconds, as Binance stamps.
+        """
+        shift_us = (now_us - 1_000_000 - self.last_us) // 1000 * 1000
+        return ledger.keep(f"shift_us:{self.fingerprint}", shift_us)
+
+    def play(self, shift_us: int, now_us: int) -> Iterator[Emission]:
+        """Yield the frames with their times shifted; ids, prices and quantities untouched."""
+        for raw in self.raws:
+            shifted = self.dialect.shift_times(raw, shift_us)
+            yield _label(shifted, self.dialect, self.instruments, now_us)
+
+
+def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recording:
+    """Read a file of recorded frames and find out which venue speaks.
+
+    `symbols` are the canonical symbols known per venue; those that the file does not trade are
+    left out. Raises `RecordingError` for an unreadable file, an unknown venue or symbol.
+    """
+    raws = [frame.raw for frame in read_frames(path)]
+    frames = [frame for frame in map(_parse, raws) if frame is not None]
+    dialect = _find_dialect(path, frames)
+    trades = [trade for frame in frames for trade in dialect.read(frame).trades]
+    if not trades:
+        raise RecordingError(path, f"no {dialect.name} trade in it")
+    instruments = _list_instruments(path, dialect, symbols.get(dialect.name, ()), trades)
+    return Recording(
+        path=path,
+        dialect=dialect,
+        instruments=instruments,
+        raws=raws,
+        last_us=max(trade.timestamp_us for trade in trades),
+        fingerprint=sha256("\n".join(raws).encode()).hexdigest()[:24],
+    )
+
+
+def _parse(raw: str) -> dict[str, object] | None:
+    """Parse a frame with its numbers left as text; None when it is no JSON object."""
+    try:
+        frame = json.loads(raw, parse_float=str, parse_int=str)
+    except (ValueError, RecursionError):
+        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def _find_dialect(path: Path, frames: Sequence[Mapping[str, object]]) -> Dialect:
+    votes = {
+        name: sum(dialect.recognises(frame) for frame in frames)
+        for name, dialect in DIALECTS.items()
+    }
+    name = max(votes, key=lambda name: votes[name])
+    if not votes[name]:
+        raise RecordingError(path, f"no frame of a known venue ({', '.join(DIALECTS)})")
+    return DIALECTS[name]
+
+
+def _list_instruments(
+    path: Path, dialect: Dialect, symbols: Iterable[str], trades: Sequence[SentTrade]
+) -> InstrumentList:
+    known = InstrumentList(dialect.name, symbols, dialect.pair_of)
+    try:
+        traded = {known.find(trade.pair).symbol for trade in trades}
+    except SchemaError as error:
+        raise RecordingError(path, f"{error}; name it with --symbol BASE/QUOTE") from error
+    return InstrumentList(dialect.name, sorted(traded), dialect.pair_of)
+
+
+def _label(raw: str, dialect: Dialect, instruments: InstrumentList, now_us: int) -> Emission:
+    frame = _parse(raw)
+    blank = Emission(raw.encode())
+    if frame is None:
+        return replace(blank, bad_frame="not JSON")
+    if not dialect.recognises(frame) and "id" not in frame:
+        return replace(blank, bad_frame="unknown frame")
+    reading = dialect.read(frame)
+    problem = reading.problem
+    trades: list[SentTrade] = []
+    bad_trades: list[tuple[SentTrade, str]] = []
+    for read in reading.trades:
+        trade = read._replace(symbol=instruments.find(read.pair).symbol)
+        fault = _find_fault(trade, now_us)
+        if fault is None:
+            trades.append(trade)
+        elif fault.startswith("digits"):
+            problem = problem or fault
+        else:
+            bad_trades.append((trade, fault))
+    return replace(blank, trades=tuple(trades), bad_trades=tuple(bad_trades), bad_frame=problem)
+
+
+def _find_fault(trade: SentTrade, now_us: int) -> str | None:
+    """Judge a trade by the contract's own words, apart from the code under test."""
+    try:
+        numbers = [Decimal(trade.price), Decimal(trade.quantity)]
+    except InvalidOperation:
+        return "digits: not a number"
+    if any(abs(n) >= 10**10 or n != round(n, 8) for n in numbers):
+        return "digits beyond decimal(18,8)"
+    if any(n <= 0 for n in numbers):
+        return "not positive"
+    if not now_us - _YEAR_US <= trade.timestamp_us <= now_us:
+        return "time out of range"
+    return None

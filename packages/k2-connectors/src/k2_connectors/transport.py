@@ -1,0 +1,91 @@
+"""Transport: the one-method seam between a feed and a socket, and its default on `websockets`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_address
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from .errors import ConnectionLostError
+
+MAX_FRAME_BYTES = 1 << 20
+"""Larger frames end the connection: no exchange sends them, an attacker would."""
+
+
+class Connection(Protocol):
+    """An open socket. `receive` raises `ConnectionLostError` once nothing is left to read."""
+
+    async def receive(self) -> bytes:
+        """Return the next frame's bytes, as they came."""
+
+    async def send(self, frame: str) -> None:
+        """Send one text frame."""
+
+    async def close(self) -> None:
+        """Close; frames already received can still be read."""
+
+
+class Transport(Protocol):
+    """Opens connections."""
+
+    def connect(self, url: str) -> AbstractAsyncContextManager[Connection]:
+        """Connect to `url`; raise `ConnectionLostError` when that fails."""
+
+
+class WebSocketTransport:
+    """Sockets by `websockets`: TLS verified, frames bounded, no compression (so no bombs)."""
+
+    def __init__(self, open_timeout_s: float = 10.0) -> None:
+        self._open_timeout_s = open_timeout_s
+
+    @asynccontextmanager
+    async def connect(self, url: str) -> AsyncIterator[Connection]:
+        """Connect to `url`; raise `ConnectionLostError` when that fails."""
+        try:
+            socket = await connect(
+                url,
+                compression=None,
+                max_size=MAX_FRAME_BYTES,
+                max_queue=1024,
+                open_timeout=self._open_timeout_s,
+                proxy=None if _is_loopback(url) else True,
+            )
+        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+            raise ConnectionLostError(url, str(error) or type(error).__name__) from error
+        async with socket:
+            yield _WebSocket(socket, url)
+
+
+class _WebSocket:
+    def __init__(self, socket: ClientConnection, url: str) -> None:
+        self._socket = socket
+        self._url = url
+
+    async def receive(self) -> bytes:
+        try:
+            # Bytes, not text: a frame that is not UTF-8 must reach the dead letters, not end us.
+            return await self._socket.recv(decode=False)
+        except ConnectionClosed as error:
+            raise ConnectionLostError(self._url, str(error)) from error
+
+    async def send(self, frame: str) -> None:
+        try:
+            await self._socket.send(frame)
+        except ConnectionClosed as error:
+            raise ConnectionLostError(self._url, str(error)) from error
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,105 @@
+"""Binance spot, `trade` streams on a combined socket.
+
+Protocol: binance-spot-api-docs, web-socket-streams.md. `t` is the trade id, contiguous per symbol;
+`T` is the match time, `E` the send time; `m` true means that the taker sold. Extra keys (`b` and
+`a` before 2024-06) are tolerated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from k2_schemas import InstrumentList, SchemaError
+
+from ..errors import SubscriptionRejectedError
+from ..venue import Decoded, TradeBuilder
+
+_FIRST_MICROSECOND_STAMP = 10**14
+"""Times at or above this are microseconds (timeUnit=MICROSECOND); as milliseconds: year 5138."""
+
+
+class _Envelope(msgspec.Struct):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+    e: str = ""
+    id: int | str | None = None
+    code: int | None = None
+    msg: str = ""
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class _Trade(msgspec.Struct):
+    e: str
+    E: int
+    s: str
+    t: int
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+class Binance:
+    """Binance spot. `symbols` are canonical (`BTC/USDT`)."""
+
+    name = "binance"
+
+    def __init__(
+        self, symbols: Iterable[str], base_url: str = "wss://stream.binance.com:9443"
+    ) -> None:
+        self.instruments = InstrumentList(self.name, symbols, lambda base, quote: base + quote)
+        self._base_url = base_url
+        self._builder = TradeBuilder(self.name)
+        self._envelopes = msgspec.json.Decoder(_Envelope)
+        self._trades = msgspec.json.Decoder(_Trade)
+
+    @property
+    def url(self) -> str:
+        """The combined-stream endpoint; streams are subscribed by message, so each is acknowledged."""
+        return f"{self._base_url}/stream"
+
+    def subscribe_frames(self) -> Sequence[str]:
+        """Return one SUBSCRIBE request: five inbound messages a second is all Binance allows."""
+        streams = [f"{instrument.pair.lower()}@trade" for instrument in self.instruments]
+        request = {"method": "SUBSCRIBE", "params": streams, "id": 1}
+        return [msgspec.json.encode(request).decode()]
+
+    def decode(self, frame: bytes, recv_us: int) -> Decoded:
+        """Decode one frame; see `Venue.decode`."""
+        try:
+            envelope = self._envelopes.decode(frame)
+            if envelope.stream.endswith("@trade"):
+                return self._decode_trade(envelope.data, recv_us)
+            if envelope.e == "trade":
+                return self._decode_trade(frame, recv_us)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError) as error:
+            return Decoded(rejections=(str(error),))
+        return self._decode_control(envelope)
+
+    def _decode_trade(self, data: bytes | msgspec.Raw, recv_us: int) -> Decoded:
+        raw = self._trades.decode(data)
+        trade = self._builder.build(
+            self.instruments.find(raw.s),
+            trade_id=raw.t,
+            price=raw.p,
+            quantity=raw.q,
+            side="SELL" if raw.m else "BUY",
+            timestamp_us=raw.T if raw.T >= _FIRST_MICROSECOND_STAMP else raw.T * 1000,
+            recv_us=recv_us,
+            extras=(("event_time", str(raw.E)),),
+        )
+        return Decoded(trades=(trade,))
+
+    def _decode_control(self, envelope: _Envelope) -> Decoded:
+        if envelope.code is not None or bytes(envelope.error):
+            reason = envelope.msg or bytes(envelope.error).decode(errors="replace")
+            raise SubscriptionRejectedError(self.name, reason or f"code {envelope.code}")
+        if "serverShutdown" in (envelope.e, envelope.stream.lstrip("!")):
+            return Decoded(control="shutdown")
+        if envelope.stream or envelope.e:
+            return Decoded(control="other_stream")
+        if envelope.id is not None:
+            return Decoded(control="acknowledgement")
+        return Decoded(rejections=("JSON, but no frame that Binance is known to send",))

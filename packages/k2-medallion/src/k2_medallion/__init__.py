@@ -1,0 +1,39 @@
+"""Kafka to Bronze, Silver and Gold in Iceberg, each trade exactly once."""
+
+from .catalog import CATALOG_NAME, LakeHome, ensure_tables, open_catalog
+from .errors import (
+    CatalogError,
+    CheckpointError,
+    ConservationError,
+    FencedError,
+    FlowStoppedError,
+    JavaError,
+    MedallionError,
+    MissingExtraError,
+    QueryError,
+)
+from .read import LakeReader
+from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, all_tables, bronze_trades, silver_trades
+
+__all__ = [
+    "CATALOG_NAME",
+    "DEAD_LETTERS",
+    "GOLD_TRADES",
+    "CatalogError",
+    "CheckpointError",
+    "ConservationError",
+    "FencedError",
+    "FlowStoppedError",
+    "JavaError",
+    "LakeHome",
+    "LakeReader",
+    "MedallionError",
+    "MissingExtraError",
+    "QueryError",
+    "TableSpec",
+    "all_tables",
+    "bronze_trades",
+    "ensure_tables",
+    "open_catalog",
+    "silver_trades",
+]

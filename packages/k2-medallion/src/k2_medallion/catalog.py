@@ -1,0 +1,154 @@
+"""Catalog: one SQLite file that Spark and PyIceberg share. Opens, creates and describes tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform, parse_transform
+from pyiceberg.types import (
+    BinaryType,
+    DateType,
+    DecimalType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from .errors import CatalogError
+from .tables import NAMESPACE, TableSpec
+
+CATALOG_NAME = "k2"
+"""Part of every key in the catalog file: another name would see an empty catalog, without an error."""
+
+_TYPES: dict[str, IcebergType] = {
+    "string": StringType(),
+    "binary": BinaryType(),
+    "int": IntegerType(),
+    "long": LongType(),
+    "date": DateType(),
+    "timestamptz": TimestamptzType(),
+    "decimal(18, 8)": DecimalType(18, 8),
+    "list<string>": ListType(1000, StringType(), element_required=False),
+    "map<string, string>": MapType(2000, StringType(), 2001, StringType(), value_required=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LakeHome:
+    """A lake's folder: catalog file, warehouse, checkpoints."""
+
+    path: Path
+
+    @property
+    def catalog_file(self) -> Path:
+        """The SQLite file with the pointer to each table's metadata."""
+        return self.path / "catalog.db"
+
+    @property
+    def warehouse(self) -> Path:
+        """Where data and metadata files lie."""
+        return self.path / "warehouse"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per flow; safe to delete, the tables know where they are."""
+        return self.path / "checkpoints"
+
+
+def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
+    """Open the catalog of a home; raise `CatalogError` when there is none and `create` is false."""
+    if not home.catalog_file.exists():
+        if not create:
+            raise CatalogError(f"no lake in {home.path}; make one with: k2 demo --home {home.path}")
+        home.path.mkdir(parents=True, exist_ok=True)
+    catalog = SqlCatalog(
+        CATALOG_NAME,
+        uri=f"sqlite:///{home.catalog_file.resolve()}?timeout=30",
+        warehouse=f"file://{home.warehouse.resolve()}",
+        init_catalog_tables=str(create).lower(),
+    )
+    if create:
+        try:
+            catalog.create_namespace(NAMESPACE)
+        except NamespaceAlreadyExistsError:
+            pass
+    return catalog
+
+
+def ensure_tables(catalog: SqlCatalog, specs: Iterable[TableSpec]) -> None:
+    """Create the tables that are missing; raise `CatalogError` for one that its flow cannot use."""
+    for spec in specs:
+        try:
+            table = catalog.load_table(spec.identifier)
+        except NoSuchTableError:
+            _create(catalog, spec)
+            continue
+        _check(table, spec)
+
+
+def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
+    """Load a table with its current metadata, or None when it does not exist yet."""
+    try:
+        return catalog.load_table(spec.identifier)
+    except NoSuchTableError:
+        return None
+
+
+def count_rows(table: Table | None) -> int:
+    """Count a table's rows from its current snapshot's summary; reads no data."""
+    snapshot = table.current_snapshot() if table is not None else None
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    return int(snapshot.summary["total-records"] or 0)
+
+
+def _create(catalog: SqlCatalog, spec: TableSpec) -> None:
+    schema = Schema(
+        *(
+            NestedField(number, name, _TYPES[kind], required=False)
+            for number, (name, kind) in enumerate(spec.columns, start=1)
+        )
+    )
+    column, transform = spec.partition
+    partition = PartitionField(
+        schema.find_field(column).field_id, 1000, parse_transform(transform), f"{column}_{transform}"
+    )
+    sort_fields = [
+        SortField(schema.find_field(name).field_id, transform=IdentityTransform())
+        for name in spec.sort
+    ]
+    catalog.create_table(
+        spec.identifier,
+        schema,
+        partition_spec=PartitionSpec(partition),
+        sort_order=SortOrder(*sort_fields),
+        properties=spec.properties,
+    )
+
+
+def _check(table: Table, spec: TableSpec) -> None:
+    if table.properties.get("write.wap.enabled") != "true":
+        raise CatalogError(
+            f"{spec.name} has lost its property write.wap.enabled=true: batches would be published "
+            "unaudited; set it back with ALTER TABLE … SET TBLPROPERTIES before starting the lake"
+        )
+    found = {field.name: str(field.field_type) for field in table.schema().fields}
+    for name, kind in spec.columns:
+        if found.get(name) != str(_TYPES[kind]):
+            raise CatalogError(
+                f"{spec.name}.{name} is {found.get(name, 'missing')}, this version writes {kind}; "
+                "use another home, or the version that made this one"
+            )

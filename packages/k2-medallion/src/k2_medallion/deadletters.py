@@ -1,0 +1,81 @@
+"""Dead letters: frames the feed could not turn into trades, from their topic into the DLQ table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pyiceberg.catalog import Catalog
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from k2_schemas.topics import DEADLETTER_TOPIC, HEADER_REASON, HEADER_VENUE
+
+from .catalog import load_table
+from .flow import Batch
+from .offsets import Offsets, read_high_water
+from .publish import check_same_range, publish_rows
+from .spark import table_name
+from .tables import DEAD_LETTERS
+
+_PLACE = ("kafka_partition", "kafka_offset")
+
+
+class DeadLetterSink:
+    """The dead-letter topic into the DLQ table: as many rows as offsets."""
+
+    flow = "deadletter"
+    topic = DEADLETTER_TOPIC
+    with_headers = True
+    offset_columns = ("partition", "offset")
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def roll_forward(self, spark: SparkSession) -> None:
+        """Do nothing: a flow into one table is never published in part."""
+
+    def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
+        """Return the offsets after the newest rows that came from this topic."""
+        rows = spark.table(table_name(DEAD_LETTERS)).where(F.col("kafka_topic") == self.topic)
+        named = rows.select(
+            "dlq_date", *(F.col(name).alias(name.removeprefix("kafka_")) for name in _PLACE)
+        )
+        return read_high_water(named, "dlq_date", wanted)
+
+    def prepare(self, kafka: DataFrame) -> DataFrame:
+        """Leave the stream as it is: headers are read per batch."""
+        return kafka
+
+    def write(self, rows: DataFrame, batch: Batch) -> None:
+        """Publish one batch of dead letters."""
+        dead = to_dead_letters(rows, datetime.now(UTC))
+        expected = batch.offsets_read
+        if not publish_rows(
+            dead, DEAD_LETTERS, batch.publish_id, flow=self.flow, expected_rows=expected
+        ):
+            table = load_table(self._catalog, DEAD_LETTERS)
+            assert table is not None, "ensured at start"
+            check_same_range(rows.sparkSession, DEAD_LETTERS, table, batch, _PLACE)
+
+
+def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:
+    """Turn records of the dead-letter topic into rows of the DLQ table, bytes untouched."""
+    return kafka.select(
+        F.col("value").alias("raw_record"),
+        F.concat_ws(": ", _header(HEADER_VENUE), _header(HEADER_REASON)).alias("error_reason"),
+        F.lit("schema").alias("error_type"),
+        F.lit(failed_at).alias("error_timestamp"),
+        F.lit(None).cast("string").alias("bronze_source"),
+        F.col("topic").alias("kafka_topic"),
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+        F.lit(None).cast("int").alias("schema_id"),
+        F.lit(None).cast("string").alias("rules_fingerprint"),
+        F.lit(failed_at.date()).alias("dlq_date"),
+    )
+
+
+def _header(name: str) -> Column:
+    """Read a header's text; the last one counts, as in Kafka's own clients."""
+    found = F.expr(f"filter(headers, h -> h.key = '{name}')")
+    return F.get(found, F.size(found) - 1)["value"].cast("string")

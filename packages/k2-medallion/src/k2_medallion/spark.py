@@ -1,0 +1,98 @@
+"""Spark: a session that shares the lake's catalog. The only place that starts a JVM for Spark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .catalog import CATALOG_NAME, LakeHome
+from .errors import MissingExtraError
+from .tables import TableSpec
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_JVM_OPTIONS = (
+    "-Duser.timezone=UTC",
+    "-XX:+UseSerialGC",
+    # A length prefix in a poison record must not become an allocation of gigabytes.
+    "-Dorg.apache.avro.limits.string.maxLength=1048576",
+    "-Dorg.apache.avro.limits.bytes.maxLength=1048576",
+    "-Dorg.apache.avro.limits.collectionItems.maxLength=65536",
+)
+
+_SETTINGS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "WARN",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.scheduler.mode": "FAIR",
+    "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.autoBroadcastJoinThreshold": str(32 << 20),
+    "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+    "spark.sql.streaming.numRecentProgressUpdates": "10",
+    "spark.sql.streaming.minBatchesToRetain": "20",
+    "spark.sql.ui.retainedExecutions": "20",
+    "spark.redaction.regex": r"(?i)secret|password|token|credential|access[._-]?key|jaas|ssl\.key",
+}
+
+
+def table_name(spec: TableSpec) -> str:
+    """Return the name by which Spark SQL knows a table."""
+    return f"{CATALOG_NAME}.{spec.identifier}"
+
+
+def open_session(
+    home: LakeHome,
+    *,
+    java_home: Path,
+    jars: Sequence[Path],
+    master: str = "local[2]",
+    driver_memory: str = "1g",
+    settings: Mapping[str, str] | None = None,
+) -> SparkSession:
+    """Start the JVM and return a session on the lake's catalog.
+
+    Everything a JVM must know at launch is given here, so there must be no session yet in this
+    process. Raises `MissingExtraError` when pyspark is not installed.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise MissingExtraError("pyspark", "spark") from None
+    # pyspark's launcher takes its Java, and nothing else can give it one, from the environment.
+    os.environ["JAVA_HOME"] = str(java_home)
+    scratch = home.path / "spark"
+    scratch.mkdir(parents=True, exist_ok=True)
+    builder = SparkSession.builder.master(master).appName("k2-lake")
+    for key, value in {
+        **_SETTINGS,
+        **_catalog_settings(home),
+        "spark.driver.memory": driver_memory,
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
+        "spark.driver.extraJavaOptions": " ".join(_JVM_OPTIONS),
+        "spark.local.dir": str(scratch.resolve()),
+        "spark.sql.warehouse.dir": str(scratch.resolve()),
+        **(settings or {}),
+    }.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def _catalog_settings(home: LakeHome) -> dict[str, str]:
+    prefix = f"spark.sql.catalog.{CATALOG_NAME}"
+    file = home.catalog_file.resolve()
+    return {
+        prefix: "org.apache.iceberg.spark.SparkCatalog",
+        f"{prefix}.type": "jdbc",
+        f"{prefix}.uri": f"jdbc:sqlite:{file}?journal_mode=WAL&busy_timeout=30000",
+        f"{prefix}.warehouse": f"file://{home.warehouse.resolve()}",
+        f"{prefix}.jdbc.schema-version": "V1",
+        # The cache showed stale rows after another process had committed.
+        f"{prefix}.cache-enabled": "false",
+    }
