@@ -11,11 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.functions import udf
 
 from k2_validation import SILVER_TRADES, ColumnTypeError, RuleSet, gt
 from k2_validation.testing import EXAMPLE_ARRIVAL, make_breakers, make_trade_record
 
-pytestmark = pytest.mark.spark
+pytestmark = [
+    pytest.mark.spark,
+    # PySpark leaves the sockets of collect() and of its callbacks to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 TIME = pa.timestamp("us", "UTC")
 FIELDS = {
@@ -49,8 +54,9 @@ def make_trades() -> pa.Table:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spark() -> Iterator[SparkSession]:
+    shared = SparkSession.getActiveSession()
     session = (
         SparkSession.builder.master("local[1]")
         .config("spark.ui.enabled", "false")
@@ -60,7 +66,8 @@ def spark() -> Iterator[SparkSession]:
         .getOrCreate()
     )
     yield session
-    session.stop()
+    if shared is None:
+        session.stop()
 
 
 @pytest.fixture
@@ -89,8 +96,10 @@ def verdicts(frame: DataFrame) -> list[tuple[object, ...]]:
     ]
 
 
-def plan_of(frame: DataFrame) -> str:
-    return str(frame._jdf.queryExecution().toString())
+def runs_python(frame: DataFrame) -> bool:
+    """Whether the plan leaves the JVM: BatchEvalPython, ArrowEvalPython, pythonUDF0."""
+    plan = str(frame._jdf.queryExecution().toString()).lower()
+    return "evalpython" in plan or "pythonudf" in plan
 
 
 def test_batch_gives_the_verdict_of_the_records(spark: SparkSession, trades):
@@ -98,7 +107,13 @@ def test_batch_gives_the_verdict_of_the_records(spark: SparkSession, trades):
     table, directory = trades
     tagged = SILVER_TRADES.tag(spark.read.parquet(directory))
     assert verdicts(tagged) == expected_verdicts(table)
-    assert "PythonUDF" not in plan_of(tagged)
+    assert not runs_python(tagged)
+
+
+def test_the_plan_check_sees_a_python_function(spark: SparkSession):
+    """The check for functions in the plan is able to fail."""
+    plus_one = udf(lambda number: number + 1, "long")
+    assert runs_python(spark.range(1).select(plus_one("id")))
 
 
 def test_batch_split_conserves_rows(spark: SparkSession, trades):
@@ -146,7 +161,7 @@ def test_streams_stay_streams(spark: SparkSession, trades, tmp_path: Path):
     stream = spark.readStream.schema(source.schema).parquet(directory)
     tagged = SILVER_TRADES.tag(stream)
     assert tagged.isStreaming
-    assert "PythonUDF" not in plan_of(tagged)
+    assert not runs_python(tagged)
     query = (
         tagged.writeStream.format("memory")
         .queryName("tagged_trades")

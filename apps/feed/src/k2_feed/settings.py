@@ -62,4 +62,4 @@ def read_settings(path: Path) -> FeedSettings:
     class FromFile(FeedSettings):
         model_config = SettingsConfigDict(toml_file=path)
 
-    return FromFile()
+    return FromFile()  # type: ignore[call-arg]

@@ -26,9 +26,7 @@ app = typer.Typer(
 )
 
 Home = Annotated[Path, typer.Option(help="Folder of the lake: tables, Kafka's data, ledger, logs.")]
-Port = Annotated[
-    int, typer.Option(help="First of three ports on 127.0.0.1.", min=1024, max=65_533)
-]
+Port = Annotated[int, typer.Option(help="First of three ports on 127.0.0.1.", min=1024, max=65_533)]
 
 
 @app.command()
@@ -74,7 +72,7 @@ def demo(
     )
     if as_json:
         figures = {"seconds": result.seconds, "peak_rss_mb": result.peak_rss_mb}
-        print(json.dumps(result.reconciliation.to_dict() | figures))
+        typer.echo(json.dumps(result.reconciliation.to_dict() | figures))
     else:
         print_result(result, home, screen)
     if not result.reconciliation.exact:
@@ -83,7 +81,7 @@ def demo(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT. Tables: see `k2 query \"SHOW TABLES\"`.")],
+    sql: Annotated[str, typer.Argument(help='One SELECT. Tables: see `k2 query "SHOW TABLES"`.')],
     home: Home = Path(".k2"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
@@ -126,7 +124,9 @@ def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
 
 @app.command()
 def exchange(
-    plan: Annotated[Path, typer.Option(help="What to play: a file that `k2 demo` wrote.", exists=True)],
+    plan: Annotated[
+        Path, typer.Option(help="What to play: a file that `k2 demo` wrote.", exists=True)
+    ],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = DEFAULT_PORT + 2,
 ) -> None:
     """Serve the replay exchange alone, for a client of your own, until Ctrl-C.

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
 from k2_medallion.jvm import Jar, Java, read_lock
 
 from .child import Child
@@ -27,6 +28,7 @@ appender.c.name=C
 appender.c.layout.type=PatternLayout
 appender.c.layout.pattern=[%d] %p %m (%c)%n
 """
+_FIRST_AND_END = (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
 _JVM_OPTIONS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -84,8 +86,7 @@ class Broker:
         for topic in topics:
             partitions = known[topic].partitions if topic in known else ()
             places = [TopicPartition(topic, partition) for partition in partitions]
-            first = _sum_offsets(admin, places, OffsetSpec.earliest())
-            end = _sum_offsets(admin, places, OffsetSpec.latest())
+            first, end = (_sum_offsets(admin, places, spec) for spec in _FIRST_AND_END)
             counts[topic] = (end - first, end)
         return counts
 

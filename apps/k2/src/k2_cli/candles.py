@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import plotext
 import pyarrow as pa
+
 from k2_medallion import LakeReader
 from k2_medallion.read import CANDLES_SQL
 
@@ -15,7 +16,7 @@ def draw_candles(lake: LakeReader, width: int) -> list[str]:
     """Return one drawing per exchange and symbol: its newest candles, `width` columns wide."""
     table = lake.sql(CANDLES_SQL)
     keys = sorted(set(zip(table["exchange"].to_pylist(), table["symbol"].to_pylist(), strict=True)))
-    return [_draw(exchange, symbol, _select(table, exchange, symbol), width) for exchange, symbol in keys]
+    return [_draw(*key, _select(table, *key), width) for key in keys]
 
 
 def _select(table: pa.Table, exchange: str, symbol: str) -> list[dict[str, object]]:

@@ -47,7 +47,7 @@ class Child:
                 stderr=log,
                 env=dict(environment),
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it only makes one system call
+                preexec_fn=_die_with_parent(),
             )
         born = psutil.Process(self._process.pid).create_time()
         self._pid_file.write_text(json.dumps({"pid": self._process.pid, "born": born}))
@@ -69,7 +69,9 @@ class Child:
             return
         code = self._process.poll()
         if code is not None:
-            raise ChildDiedError(self.name, code, self.log, self._read_last_line())
+            # Someone who was killed has said nothing about it.
+            said = self._read_last_line() if code > 0 else ""
+            raise ChildDiedError(self.name, code, self.log, said)
 
     def stop(self) -> None:
         """End the process in order: SIGTERM and, if that is not heard, SIGKILL."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.text import Text
+
 from k2_connectors.testing import Ledger
 from k2_medallion import (
     DEAD_LETTERS,
@@ -22,7 +24,6 @@ from k2_medallion import (
 )
 from k2_medallion.catalog import count_rows, load_table
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
-from rich.text import Text
 
 from .broker import kafka_jars
 from .candles import draw_candles
@@ -82,7 +83,8 @@ def run_demo(
             with screen.step("Stopping the processes"):
                 stack.stop()
         with screen.step("Comparing every trade with the ledger"):
-            result = reconcile(LakeHome(home), Path(plan.ledger), exchanges, kafka_records, since_ms)
+            ledger = Path(plan.ledger)
+            result = reconcile(LakeHome(home), ledger, exchanges, kafka_records, since_ms)
     seconds = time.monotonic() - began
     return DemoResult(result, round(seconds, 1), round(memory.peak_mb, 1))
 
@@ -97,7 +99,7 @@ def print_result(result: DemoResult, home: Path, screen: Screen) -> None:
     option = "" if home == Path(".k2") else f" --home {home}"
     console.print(f"\nTables: {home / 'warehouse'} (Iceberg, catalog {home / 'catalog.db'}). Next:")
     for command in (
-        f'k2 query{option} "SELECT symbol, count(*), sum(quantity) FROM gold_crypto_trades GROUP BY 1"',
+        f'k2 query{option} "SELECT symbol, sum(quantity) FROM gold_crypto_trades GROUP BY 1"',
         f'k2 query{option} "SELECT error_reason, count(*) FROM silver_dlq_trades GROUP BY 1"',
         f"k2 demo{option}        # again: all duplicates, Gold does not change",
         "k2 doctor",

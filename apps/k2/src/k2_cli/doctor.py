@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 from k2_medallion import JavaError
 from k2_medallion.jvm import find_java, spark_jars
 
@@ -35,7 +36,9 @@ class Finding:
         return not self.cure
 
 
-def examine(home: Path, port: int, cache: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine(
+    home: Path, port: int, cache: Path, environment: Mapping[str, str]
+) -> Iterator[Finding]:
     """Yield a finding for each thing K2 needs on this machine."""
     yield _examine_python()
     yield _examine_java(cache, environment)
@@ -70,15 +73,17 @@ def _examine_jars(cache: Path) -> Finding:
 
 def _examine_memory() -> Finding:
     free_gb = psutil.virtual_memory().available / 1e9
-    cure = "" if free_gb >= _NEEDED_MEMORY_GB else f"close programs: {_NEEDED_MEMORY_GB} GB are needed"
-    return Finding("Memory", f"{free_gb:.1f} GB available", cure)
+    cure = f"close other programs: {_NEEDED_MEMORY_GB} GB are needed"
+    found = f"{free_gb:.1f} GB available"
+    return Finding("Memory", found, cure if free_gb < _NEEDED_MEMORY_GB else "")
 
 
 def _examine_disk(home: Path) -> Finding:
     place = next(path for path in [home.absolute(), *home.absolute().parents] if path.exists())
     free_gb = shutil.disk_usage(place).free / 1e9
-    cure = "" if free_gb >= _NEEDED_DISK_GB else f"free {_NEEDED_DISK_GB} GB, or take another --home"
-    return Finding("Disk", f"{free_gb:.1f} GB free at {place}", cure)
+    cure = f"free {_NEEDED_DISK_GB} GB, or take another --home"
+    found = f"{free_gb:.1f} GB free at {place}"
+    return Finding("Disk", found, cure if free_gb < _NEEDED_DISK_GB else "")
 
 
 def _examine_ports(port: int) -> Finding:

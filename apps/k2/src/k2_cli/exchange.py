@@ -25,5 +25,3 @@ async def _serve(exchange: ReplayExchange, port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     async with exchange.serve(port):
         await stop.wait()
-
-

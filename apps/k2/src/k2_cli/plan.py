@@ -1,4 +1,4 @@
-"""Plan: what the replay exchange of a demo will send. Made by the demo, carried out by the exchange."""
+"""Plan: what the replay exchange of a demo will send; made by one process, played by another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+
 from k2_connectors.testing import (
     Emission,
     Ledger,
@@ -21,14 +22,21 @@ from k2_connectors.testing.market import exchanges as model_exchanges
 from k2_schemas import InstrumentList
 
 KNOWN_SYMBOLS: Mapping[str, Sequence[str]] = {
-    "binance": (
-        "BTC/USDT ETH/USDT BNB/USDT SOL/USDT XRP/USDT DOGE/USDT ADA/USDT TRX/USDT LINK/USDT "
-        "AVAX/USDT LTC/USDT DOT/USDT BTC/USDC ETH/USDC ETH/BTC BTC/EUR ETH/EUR"
-    ).split(),
-    "kraken": (
-        "BTC/USD ETH/USD SOL/USD XRP/USD DOGE/USD ADA/USD LTC/USD DOT/USD LINK/USD "
-        "BTC/EUR ETH/EUR SOL/EUR BTC/USDT ETH/USDT ETH/BTC"
-    ).split(),
+    name: [f"{base}/{quote}" for quote, bases in books.items() for base in bases.split()]
+    for name, books in {
+        "binance": {
+            "USDT": "BTC ETH BNB SOL XRP DOGE ADA TRX LINK AVAX LTC DOT",
+            "USDC": "BTC ETH SOL",
+            "EUR": "BTC ETH",
+            "BTC": "ETH",
+        },
+        "kraken": {
+            "USD": "BTC ETH SOL XRP DOGE ADA LTC DOT LINK",
+            "EUR": "BTC ETH SOL",
+            "USDT": "BTC ETH",
+            "BTC": "ETH",
+        },
+    }.items()
 }
 """Symbols that recorded frames may hold; `--symbol` adds others."""
 

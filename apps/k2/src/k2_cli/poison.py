@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from confluent_kafka import Producer
+
 from k2_connectors.testing import Ledger
 from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
@@ -27,7 +28,9 @@ def make_poison(seed: int, exchange: str) -> list[tuple[bytes, str]]:
     ]
 
 
-def produce_poison(bootstrap_servers: str, exchanges: Iterable[str], seed: int, ledger: Ledger) -> int:
+def produce_poison(
+    bootstrap_servers: str, exchanges: Iterable[str], seed: int, ledger: Ledger
+) -> int:
     """Write the poison of each exchange to ledger and topic; return how many records that is."""
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all"})
     count = 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+
 from k2_connectors.testing import Ledger, SentTrade
 from k2_medallion import GOLD_TRADES, LakeHome, LakeReader, open_catalog
 from k2_medallion.read import list_arrivals
@@ -30,6 +31,8 @@ _LEDGER_SCHEMA = pa.schema(
         ("first_sent_ns", pa.int64()),
     ]
 )
+
+_ARRIVALS_SCHEMA = pa.schema([("message_id", pa.string()), ("current_ms", pa.int64())])
 
 _SAME_TRADE = """
   gold.message_id = ledger.message_id AND gold.symbol = ledger.symbol AND gold.side = ledger.side
@@ -147,9 +150,8 @@ def _read_arrivals(home: LakeHome, since_ms: int) -> pa.Table:
     """Return (message_id, current_ms) of the trades that became visible in Gold since then."""
     table = open_catalog(home).load_table(GOLD_TRADES.identifier)
     recent = {path: ms for path, ms in list_arrivals(table).items() if ms >= since_ms}
-    empty = pa.table({"message_id": pa.array([], pa.string()), "current_ms": pa.array([], pa.int64())})
     if not recent:
-        return empty
+        return _ARRIVALS_SCHEMA.empty_table()
     with duckdb.connect(":memory:") as duck:
         duck.register("files", pa.table({"filename": list(recent), "ms": list(recent.values())}))
         return duck.sql(

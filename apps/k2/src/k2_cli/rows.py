@@ -18,7 +18,7 @@ _MAX_ROWS_SHOWN = 200
 def print_json(result: pa.Table) -> None:
     """Print one JSON object a line; decimals and bytes as text, so that no digit is lost."""
     for row in result.to_pylist():
-        print(json.dumps(row, default=to_text, ensure_ascii=False))
+        sys.stdout.write(json.dumps(row, default=to_text, ensure_ascii=False) + "\n")
 
 
 def print_csv(result: pa.Table) -> None:

@@ -87,7 +87,7 @@ def tabulate(result: Reconciliation, seconds: float, peak_rss_mb: float) -> Tabl
         ("silver", result.silver, "accepted by contract and rules"),
         ("dlq", result.dlq, "dead letters, with bytes and reason"),
         ("gold", result.gold, "trades, each exactly once"),
-        ("duplicates", result.duplicates, "sent again, kept out of Gold (silver − gold)"),
+        ("duplicates", result.duplicates, "sent again, kept out of Gold (silver - gold)"),
         ("missing", result.missing, "valid but not in Gold, or bad without its dead letter"),
         ("unexpected", result.unexpected, "in Gold or the dead letters without a cause"),
     )
@@ -98,5 +98,6 @@ def tabulate(result: Reconciliation, seconds: float, peak_rss_mb: float) -> Tabl
     freshness = "no new trade"
     if result.freshness_p50_s is not None:
         freshness = f"p50 {result.freshness_p50_s:.1f} s, p99 {result.freshness_p99_s:.1f} s"
-    table.caption = f"frame to Gold: {freshness} · {seconds:.0f} s in all · peak {peak_rss_mb:,.0f} MB"
+    spent = f"{seconds:.0f} s in all · peak {peak_rss_mb:,.0f} MB"
+    table.caption = f"frame to Gold: {freshness} · {spent}"
     return table

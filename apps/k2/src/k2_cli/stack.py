@@ -29,7 +29,7 @@ _PURPOSES = ("Kafka", "Kafka's controller", "the replay exchange")
 
 
 class Stack:
-    """The local stack. As a context manager it holds the home's lock and leaves no process behind."""
+    """The local stack. As a context manager it holds the home's lock and leaves no process."""
 
     def __init__(
         self,
@@ -93,18 +93,16 @@ class Stack:
         """Start the replay exchange; it plays the plan to whoever subscribes."""
         path = self.home / "run" / "plan.json"
         plan.save(path)
-        command = ["-m", "k2_cli", "exchange", "--plan", path, "--port", str(self._port + 2)]
-        self.exchange.start([sys.executable, *command], self._environment)
+        port = str(self._port + 2)
+        self._run(self.exchange, "k2_cli", "exchange", "--plan", str(path), "--port", port)
 
     def start_feed(self) -> None:
         """Start k2-feed on every exchange."""
-        command = [sys.executable, "-m", "k2_feed", "--config", self._config]
-        self.feed.start(command, self._environment)
+        self._run(self.feed, "k2_feed", "--config", str(self._config))
 
     def start_lake(self) -> None:
         """Start k2-lake; it waits for the topics."""
-        command = [sys.executable, "-m", "k2_lake", "--config", self._config]
-        self.lake.start(command, self._environment)
+        self._run(self.lake, "k2_lake", "--config", str(self._config))
 
     def check(self) -> None:
         """Raise `ChildDiedError` for a process that ended by itself."""
@@ -114,13 +112,16 @@ class Stack:
     def read_exchange_status(self) -> dict[str, int] | None:
         """Return how many records the exchange has sent and will send, or None if it is not up."""
         try:
-            with urllib.request.urlopen(  # noqa: S310 - our own server on loopback
+            with urllib.request.urlopen(
                 f"http://{self._exchange_url}/status", timeout=2
             ) as response:
                 status: dict[str, int] = json.load(response)
                 return status
         except (urllib.error.URLError, OSError, ValueError):
             return None
+
+    def _run(self, child: Child, module: str, *arguments: str) -> None:
+        child.start([sys.executable, "-m", module, *arguments], self._environment)
 
     def _write_config(self) -> None:
         quote = json.dumps  # a JSON string is a TOML basic string

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
+from pyspark.sql import SparkSession
+
 from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
 from k2_medallion.deadletters import DeadLetterSink
-from k2_medallion.flow import Flow
+from k2_medallion.flow import Flow, Sink
 from k2_medallion.fused import TradeSink
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 from k2_medallion.spark import open_session
-from pyspark.sql import SparkSession
-
 from k2_schemas import FileRegistry
 
 from .settings import LakeSettings
@@ -44,7 +44,8 @@ def run(
         driver_memory=settings.lake.driver_memory,
     )
     registry = FileRegistry.packaged()
-    sinks = [*(TradeSink(name, catalog, registry) for name in exchanges), DeadLetterSink(catalog)]
+    sinks: list[Sink] = [TradeSink(name, catalog, registry) for name in exchanges]
+    sinks.append(DeadLetterSink(catalog))
     kafka = {"bootstrap.servers": settings.kafka.bootstrap_servers}
     flows = [
         Flow(sink, home.checkpoints / sink.flow, kafka, trigger_s=settings.lake.trigger_s)

@@ -30,7 +30,7 @@ class ExchangeSettings(BaseModel):
 
 
 class DriverSettings(BaseModel):
-    """Where the tables are, and what Spark may use. `trigger_s` is the least time between batches."""
+    """Where the tables are, and what Spark may use; `trigger_s` is the time between batches."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -70,4 +70,4 @@ def read_settings(path: Path) -> LakeSettings:
     class FromFile(LakeSettings):
         model_config = SettingsConfigDict(toml_file=path)
 
-    return FromFile()
+    return FromFile()  # type: ignore[call-arg]

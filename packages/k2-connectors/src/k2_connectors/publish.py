@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from k2_schemas import Trade, TradeCodec
 from k2_schemas.topics import (
@@ -123,7 +123,7 @@ def create_topics(
     client_settings: Mapping[str, str | int | bool] | None = None,
     timeout_s: float = 30.0,
 ) -> None:
-    """Create the topics of these exchanges and the dead-letter topic; existing ones stay as they are."""
+    """Create the topics of these exchanges and the dead letters; existing ones stay as they are."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, **(client_settings or {})})
     names = [*map(trades_topic, exchanges), DEADLETTER_TOPIC]
     topics = [NewTopic(name, num_partitions=PARTITIONS, config=TOPIC_SETTINGS) for name in names]

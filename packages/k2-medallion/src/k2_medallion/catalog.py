@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from .errors import CatalogError
 from .tables import NAMESPACE, TableSpec
 
 CATALOG_NAME = "k2"
-"""Part of every key in the catalog file: another name would see an empty catalog, without an error."""
+"""Part of every key in the catalog file: another name would silently see an empty catalog."""
 
 _TYPES: dict[str, IcebergType] = {
     "string": StringType(),
@@ -81,10 +82,8 @@ def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
         init_catalog_tables=str(create).lower(),
     )
     if create:
-        try:
+        with suppress(NamespaceAlreadyExistsError):
             catalog.create_namespace(NAMESPACE)
-        except NamespaceAlreadyExistsError:
-            pass
     return catalog
 
 
@@ -124,7 +123,10 @@ def _create(catalog: SqlCatalog, spec: TableSpec) -> None:
     )
     column, transform = spec.partition
     partition = PartitionField(
-        schema.find_field(column).field_id, 1000, parse_transform(transform), f"{column}_{transform}"
+        source_id=schema.find_field(column).field_id,
+        field_id=1000,
+        transform=parse_transform(transform),
+        name=f"{column}_{transform}",
     )
     sort_fields = [
         SortField(schema.find_field(name).field_id, transform=IdentityTransform())

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from .errors import CheckpointError, FlowStoppedError
 from .offsets import KafkaTopic, Offsets, read_offset_log

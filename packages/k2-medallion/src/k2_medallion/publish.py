@@ -81,7 +81,8 @@ def read_published(spark: SparkSession, spec: TableSpec, published: PublishedSna
     """Return the rows that one published batch added to a table."""
     reader = spark.read.format("iceberg")
     if published.parent_id is None:
-        return reader.option("snapshot-id", published.snapshot_id).load(table_name(spec))
+        # The table's first snapshot: all it holds is what the batch added.
+        return reader.option("versionAsOf", published.snapshot_id).load(table_name(spec))
     return (
         reader.option("start-snapshot-id", published.parent_id)
         .option("end-snapshot-id", published.snapshot_id)

@@ -60,7 +60,7 @@ class LakeReader:
         paths = list_data_files(table)
         if paths:
             files = ", ".join(map(_quote, paths))
-            source = f"read_parquet([{files}], union_by_name = true)"
+            source = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
         else:
             empty = f"empty_{name}"
             self._duck.register(empty, table.schema().as_arrow().empty_table())
@@ -78,7 +78,7 @@ def list_data_files(table: Table) -> list[str]:
     tasks = list(table.scan().plan_files())
     if any(task.delete_files for task in tasks):
         raise QueryError(
-            f"{table.name()[-1]} has row-level deletes, which K2 never writes; read it with PyIceberg"
+            f"{table.name()[-1]} has row-level deletes, which K2 never makes; use PyIceberg for it"
         )
     return [local_path(task.file.file_path) for task in tasks]
 
@@ -127,4 +127,3 @@ GROUP BY ALL
 ORDER BY exchange, symbol, start
 """
 """One-minute candles of every symbol. First and last are by time, then by the exchange's own id."""
-

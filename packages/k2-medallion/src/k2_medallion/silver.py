@@ -1,4 +1,4 @@
-"""Silver: Bronze rows decoded and judged. Every row comes out once, accepted or dead; none raises."""
+"""Silver: Bronze rows decoded and judged. Each comes out once, accepted or dead; none raises."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def judge(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
     """Decode Bronze rows and apply the Silver rules (batch or streaming).
 
     Returns the 15 trade columns (NULL where a row does not decode), `bronze` (the whole Bronze row
-    as a struct), `schema_id`, and the verdict: `accepted` (never NULL), `error_reason`, `error_type`.
+    as a struct), `schema_id`, and the verdict: `accepted` (never NULL), `error_reason` and
+    `error_type`.
     """
     decoded = _decode(bronze, registry)
     tagged: DataFrame = SILVER_TRADES.tag(decoded)
@@ -91,7 +92,7 @@ def _decode_body(registry: FileRegistry) -> Column:
 
 
 def _bounded_time(name: str) -> Column:
-    """Read a time beyond years 1-9999 as NULL, which fails: comparing it would overflow and raise."""
+    """Read a time beyond years 2-9998 as NULL, which fails: comparing it could overflow."""
     time = F.col(f"trade.{name}")
     low, high = (F.expr(f"timestamp'{year}-01-01 00:00:00Z'") for year in ("0002", "9999"))
     return F.when(time.between(low, high), time).alias(name)

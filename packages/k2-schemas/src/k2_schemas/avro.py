@@ -75,7 +75,7 @@ class TradeCodec:
             trade = record_to_trade(cast("Mapping[str, Any]", record))
         except SchemaError:
             raise
-        except Exception as error:  # noqa: BLE001 - fastavro raises a dozen types on broken bytes
+        except Exception as error:
             raise RecordDecodeError(schema_id, f"{type(error).__name__}: {error}") from error
         if source.tell() != len(body):
             raise RecordDecodeError(schema_id, f"{len(body) - source.tell()} trailing bytes")

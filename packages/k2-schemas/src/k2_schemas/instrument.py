@@ -1,4 +1,4 @@
-"""Instrument: a venue's symbol and its canonical BASE/QUOTE form, from a list, never by guessing."""
+"""Instrument: a venue's symbol and its canonical BASE/QUOTE form, from a list, never guessed."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def message_id(self) -> str:
-        """UUIDv5 of exchange, venue pair and trade id: equal for equal trades, whoever sends them."""
+        """UUIDv5 of exchange, venue pair and trade id: equal for equal trades, whoever sends it."""
         return derive_message_id(self.exchange, self.pair, self.trade_id)
 
 

@@ -71,15 +71,15 @@ class Rule:
             if not kind.fits_type(schema[column]):
                 raise ColumnTypeError(self.name, column, str(schema[column]), kind.title)
         if self.other is not None:
-            zones = [getattr(schema[column], "time_zone", None) for column in self.columns]
-            self._refuse_half_zoned(zones[0] is None, zones[1] is None)
+            naive = [getattr(schema[column], "time_zone", None) is None for column in self.columns]
+            self._refuse_half_zoned(*naive)
 
     def expression(self, schema: Mapping[str, DType]) -> nw.Expr:
         """Return a boolean expression that is true for a valid row and never NULL.
 
         `schema` is that of the frame it will run on, and must have passed `bind`.
         """
-        verdict = OPERATIONS[self.operator].expression(self, schema[self.column])
+        verdict = OPERATIONS[self.operator].expression(self, schema)
         return verdict.fill_null(False)
 
     def holds(self, record: Mapping[str, object]) -> bool:
@@ -90,6 +90,9 @@ class Rule:
         values = [self._read(record, column) for column in self.columns]
         if any(value is None for value in values):
             return False
+        if self.other is not None:
+            naive = [isinstance(time, datetime) and time.utcoffset() is None for time in values]
+            self._refuse_half_zoned(*naive)
         return OPERATIONS[self.operator].predicate(self, *values)
 
     def canonical(self) -> dict[str, object]:
@@ -186,18 +189,20 @@ class Operation:
 
     operand: Literal["bound", "values", "other"] | None
     kind: Callable[[Rule], ColumnKind]
-    expression: Callable[[Rule, DType], nw.Expr]
+    expression: Callable[[Rule, Mapping[str, DType]], nw.Expr]
     predicate: Callable[..., bool]
     demand: Callable[[Rule], str]
 
 
-def _is_present(rule: Rule, dtype: DType) -> nw.Expr:
+def _is_present(rule: Rule, schema: Mapping[str, DType]) -> nw.Expr:
+    dtype = schema[rule.column]
     column = _column(rule.column, dtype)
     return column != "" if TEXT.fits_type(dtype) else ~column.is_null()
 
 
-def _is_above(rule: Rule, dtype: DType) -> nw.Expr:
-    column, bound = _column(rule.column, dtype), _bound(rule)
+def _is_above(rule: Rule, schema: Mapping[str, DType]) -> nw.Expr:
+    dtype, bound = schema[rule.column], _bound(rule)
+    column = _column(rule.column, dtype)
     if dtype.is_float():
         return column > float(bound)
     if dtype.is_decimal():
@@ -210,16 +215,16 @@ def _is_number_above(rule: Rule, value: int | float | Decimal) -> bool:
     return value > float(_bound(rule)) if isinstance(value, float) else value > _bound(rule)
 
 
-def _is_among(rule: Rule, dtype: DType) -> nw.Expr:
-    return _column(rule.column, dtype).is_in(rule.values)
+def _is_among(rule: Rule, schema: Mapping[str, DType]) -> nw.Expr:
+    return _column(rule.column, schema[rule.column]).is_in(rule.values)
 
 
-def _is_not_after(rule: Rule, dtype: DType) -> nw.Expr:
-    return nw.col(rule.column) <= _shifted(rule, 1)
+def _is_not_after(rule: Rule, schema: Mapping[str, DType]) -> nw.Expr:
+    return _column(rule.column, schema[rule.column]) <= _shifted(rule, schema, 1)
 
 
-def _is_not_before(rule: Rule, dtype: DType) -> nw.Expr:
-    return nw.col(rule.column) >= _shifted(rule, -1)
+def _is_not_before(rule: Rule, schema: Mapping[str, DType]) -> nw.Expr:
+    return _column(rule.column, schema[rule.column]) >= _shifted(rule, schema, -1)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -255,14 +260,14 @@ OPERATIONS: Mapping[str, Operation] = {
         operand="other",
         kind=lambda rule: TIME,
         expression=_is_not_after,
-        predicate=lambda rule, value, other: _elapsed(rule, other, value) <= rule.tolerance,
+        predicate=lambda rule, value, other: _elapsed(other, value) <= rule.tolerance,
         demand=lambda rule: f"not be after {rule.other} + {_duration(rule.tolerance)}",
     ),
     "not_before": Operation(
         operand="other",
         kind=lambda rule: TIME,
         expression=_is_not_before,
-        predicate=lambda rule, value, other: _elapsed(rule, value, other) <= rule.tolerance,
+        predicate=lambda rule, value, other: _elapsed(value, other) <= rule.tolerance,
         demand=lambda rule: f"not be before {rule.other} - {_duration(rule.tolerance)}",
     ),
 }
@@ -280,24 +285,31 @@ def _column(name: str, dtype: DType) -> nw.Expr:
         return column.cast(nw.Int64)
     if TEXT.fits_type(dtype) and dtype != nw.String:
         return column.cast(nw.String)
+    if isinstance(dtype, nw.Datetime) and dtype.time_unit in ("s", "ms"):
+        # A tolerance finer than the column's unit would be rounded.
+        return column.cast(nw.Datetime("us", dtype.time_zone))
     return column
 
 
-def _shifted(rule: Rule, sign: int) -> nw.Expr:
-    other = nw.col(str(rule.other))
+def _shifted(rule: Rule, schema: Mapping[str, DType], sign: int) -> nw.Expr:
+    """Return the other time, later or earlier by the tolerance, in the zone of the judged one."""
+    zone, other_zone = (getattr(schema[name], "time_zone", None) for name in rule.columns)
+    other = _column(rule.columns[1], schema[rule.columns[1]])
+    if zone is not None and zone != other_zone:
+        # The same instants; Polars compares only times of one zone.
+        other = other.dt.convert_time_zone(zone)
     if not rule.tolerance:
         return other
     # Microseconds, not days: engines take a day in a time zone for 23 to 25 hours.
     return other.dt.offset_by(f"{sign * (rule.tolerance // timedelta(microseconds=1))}us")
 
 
-def _elapsed(rule: Rule, start: datetime, end: datetime) -> timedelta:
+def _elapsed(start: datetime, end: datetime) -> timedelta:
     """Return end - start as instants.
 
     Python subtracts two times of one zone object by their clock faces, wrong across a clock change.
     """
     start_offset, end_offset = start.utcoffset(), end.utcoffset()
-    rule._refuse_half_zoned(start_offset is None, end_offset is None)
     if start_offset is None or end_offset is None:
         return end - start
     faces = end.replace(tzinfo=None) - start.replace(tzinfo=None)

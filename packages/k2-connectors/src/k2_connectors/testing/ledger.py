@@ -49,7 +49,7 @@ class Ledger:
         self._db.close()
 
     def keep(self, key: str, value: int) -> int:
-        """Return the setting kept under `key`, which is `value` the first time and then for ever."""
+        """Return the setting kept under `key`: `value` the first time, and then for ever."""
         self._db.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (key, value))
         row = self._db.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
         return int(row[0])
@@ -115,6 +115,6 @@ class Ledger:
             yield SentTrade(*row[:8]), row[8]
 
     def bad_records(self) -> Iterator[tuple[bytes, str]]:
-        """Yield the bytes of every frame or record that must become a dead letter, with its label."""
+        """Yield the bytes of all that must become a dead letter, each with its label."""
         for raw, label in self._db.execute("SELECT raw, label FROM bad_records"):
             yield bytes(raw), label

@@ -79,7 +79,8 @@ class MarketModel:
         total = 0
         for octave, (spacing, amplitude) in enumerate(_OCTAVES):
             step, within = divmod(position, spacing)
-            low, high = (self._hash(slot, step + side, 10 + octave) % 2001 - 1000 for side in (0, 1))
+            hashes = (self._hash(slot, step + side, 10 + octave) for side in (0, 1))
+            low, high = (value % 2001 - 1000 for value in hashes)
             total += (low * (spacing - within) + high * within) * amplitude // spacing
         return total * price_ticks // 10_000_000
 

@@ -22,14 +22,14 @@ from .market import SPACING_US, MarketModel
 _DAY_US = 86_400 * 1_000_000
 _YEAR_US = 365 * _DAY_US
 _BAD_WITHIN = 1_000
-"""Labelled bad input is among the first positions only: a long run is not a longer list of faults."""
+"""Labelled bad input is among the first positions only: faults do not grow with the run."""
 _DUPLICATE_EVERY = 100
 _BAD_KINDS = ("no side", "11-digit quantity", "price 0", "far future")
 _EPOCH_KEY = "model_epoch_us"
 
 
 def keep_epoch(ledger: Ledger, trade_count: int, now_us: int | None = None) -> int:
-    """Return the model's epoch: kept in the ledger, at first so that `trade_count` trades are past.
+    """Return the model's epoch, kept in the ledger; at first so that `trade_count` trades are past.
 
     It lies at least a day back, so that a later, longer run finds room before the present.
     Raises `RecordingError` when this home's epoch has no room for `trade_count` trades.
@@ -48,7 +48,7 @@ def keep_epoch(ledger: Ledger, trade_count: int, now_us: int | None = None) -> i
 
 
 def play_model(model: MarketModel, trade_count: int) -> dict[str, list[Emission]]:
-    """Return the frames of `trade_count` valid trades, per venue, with labelled faults among them."""
+    """Return the frames of `trade_count` valid trades per venue, labelled faults among them."""
     frames: dict[str, list[Emission]] = {name: [] for name in DIALECTS}
     held: dict[str, list[SentTrade]] = {}
     valid = position = 0
@@ -86,8 +86,8 @@ def _render(dialect: Dialect, trades: Sequence[SentTrade]) -> Emission:
 def _junk(venue: str, position: int) -> Iterator[Emission]:
     """Frames that are not JSON: text, a cut frame, bytes that are not even text."""
     if position < _BAD_WITHIN and position % 100 in (12, 61):
-        texts = (f"<html>502 {venue} {position}</html>".encode(), b'{"stream":"btc', b"\xff\xfe\x00")
-        frame = texts[position // 100 % 3] + str(position).encode()
+        starts = (b"<html>502 " + venue.encode(), b'{"stream":"btc', b"\xff\xfe\x00")
+        frame = starts[position // 100 % 3] + str(position).encode()
         yield Emission(frame, bad_frame="not JSON")
 
 
@@ -104,10 +104,10 @@ def _spoil(trade: SentTrade, position: int, dialect: Dialect) -> Emission | None
     if kind == "11-digit quantity":
         text = dialect.render([trade._replace(quantity=f"1234567890{position % 10}.00000000")])
         return Emission(text.encode(), bad_frame=kind)
-    changes = {"price 0": {"price": "0.00000000"}}.get(kind)
-    bad = trade._replace(**changes) if changes else trade._replace(
-        timestamp_us=trade.timestamp_us + 3 * _YEAR_US
-    )
+    if kind == "price 0":
+        bad = trade._replace(price="0.00000000")
+    else:
+        bad = trade._replace(timestamp_us=trade.timestamp_us + 3 * _YEAR_US)
     return Emission(dialect.render([bad]).encode(), bad_trades=((bad, kind),))
 
 

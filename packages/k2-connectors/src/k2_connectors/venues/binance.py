@@ -57,7 +57,7 @@ class Binance:
 
     @property
     def url(self) -> str:
-        """The combined-stream endpoint; streams are subscribed by message, so each is acknowledged."""
+        """The combined-stream endpoint; subscribing is by message, so that it is acknowledged."""
         return f"{self._base_url}/stream"
 
     def subscribe_frames(self) -> Sequence[str]:

@@ -8,6 +8,6 @@ from .kraken import KrakenDialect
 
 __all__ = ["DIALECTS", "BinanceDialect", "Dialect", "KrakenDialect", "Reading"]
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect for dialect in (BinanceDialect(), KrakenDialect())
-}
+_ALL: tuple[Dialect, ...] = (BinanceDialect(), KrakenDialect())
+
+DIALECTS = {dialect.name: dialect for dialect in _ALL}

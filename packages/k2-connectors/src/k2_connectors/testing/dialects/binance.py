@@ -17,7 +17,7 @@ class BinanceDialect:
     """Binance spot: one trade a frame, times in milliseconds."""
 
     name = "binance"
-    heartbeat = None
+    heartbeat: str | None = None
 
     def pair_of(self, base: str, quote: str) -> str:
         """Write BTC and USDT as BTCUSDT."""

@@ -24,7 +24,7 @@ class KrakenDialect:
     """Kraken v2: many trades a frame, bare numbers, times in microseconds."""
 
     name = "kraken"
-    heartbeat = '{"channel":"heartbeat"}'
+    heartbeat: str | None = '{"channel":"heartbeat"}'
 
     def pair_of(self, base: str, quote: str) -> str:
         """Write BTC and USD as BTC/USD."""
@@ -96,9 +96,7 @@ class KrakenDialect:
         """Rewrite the RFC 3339 times."""
         shift = timedelta(microseconds=shift_us)
         return _TIMES.sub(
-            lambda match: (
-                match[1] + _to_text(datetime.fromisoformat(match[2]) + shift) + match[3]
-            ),
+            lambda match: match[1] + _to_text(datetime.fromisoformat(match[2]) + shift) + match[3],
             raw,
         )
 
