@@ -10,7 +10,8 @@ def to_bronze(kafka: DataFrame) -> DataFrame:
     """Turn records of Spark's Kafka source into Bronze rows (batch or streaming)."""
     now = F.current_timestamp()
     return kafka.select(
-        F.col("key").cast("string").alias("message_key"),
+        # A key that is not UTF-8 must not make the file unreadable; the value is kept as it is.
+        F.make_valid_utf8(F.col("key").cast("string")).alias("message_key"),
         F.col("value").alias("raw_bytes"),
         "topic",
         "partition",

@@ -78,4 +78,4 @@ def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:
 def _header(name: str) -> Column:
     """Read a header's text; the last one counts, as in Kafka's own clients."""
     found = F.expr(f"filter(headers, h -> h.key = '{name}')")
-    return F.get(found, F.size(found) - 1)["value"].cast("string")
+    return F.make_valid_utf8(F.get(found, F.size(found) - 1)["value"].cast("string"))

@@ -10,6 +10,7 @@ from pyspark.sql.avro.functions import from_avro
 
 from k2_schemas import FileRegistry
 from k2_schemas.avro import HEADER_BYTES
+from k2_schemas.trade import MESSAGE_ID_NAMESPACE
 from k2_validation import SILVER_TRADES
 
 from .tables import TRADE_COLUMNS
@@ -116,4 +117,35 @@ def _name_frame_error(raw: Column, registry: FileRegistry) -> Column:
             F.col("trade.trade_id").isNull(),
             F.concat(F.lit("body does not decode with schema id "), shown_id),
         )
+        # Text that is not UTF-8 would make the whole file unreadable for Arrow and DuckDB.
+        .when(~F.is_valid_utf8(_all_text()), "body holds text that is not UTF-8")
+        # An empty message_id is the rules' business; a wrong one would let a trade in twice.
+        .when(
+            (F.col("trade.message_id") != "")
+            & ~F.coalesce(F.col("trade.message_id") == _derive_message_id(), F.lit(False)),
+            "message_id is not the UUIDv5 of exchange, pair and trade id",
+        )
     )
+
+
+def _all_text() -> Column:
+    """Join every text of a trade; the separator keeps broken characters apart."""
+    texts = [f"trade.{name}" for name, kind in TRADE_COLUMNS if kind in ("string", "list<string>")]
+    vendor = F.col("trade.vendor_data")
+    return F.concat_ws("|", *texts, F.map_keys(vendor), F.map_values(vendor))
+
+
+def _derive_message_id() -> Column:
+    """Compute `k2_schemas.derive_message_id` in Spark's own functions (RFC 9562 §5.5)."""
+    pair = F.col("trade.vendor_data")["pair"]
+    name = F.concat_ws("|", "trade.exchange", pair, "trade.trade_id").cast("binary")
+    digest = F.sha1(F.concat(F.unhex(F.lit(MESSAGE_ID_NAMESPACE.hex)), name))
+    variant = F.translate(F.substring(digest, 17, 1), "0123456789abcdef", "89ab" * 4)
+    parts = [
+        F.substring(digest, 1, 8),
+        F.substring(digest, 9, 4),
+        F.concat(F.lit("5"), F.substring(digest, 14, 3)),
+        F.concat(variant, F.substring(digest, 18, 3)),
+        F.substring(digest, 21, 12),
+    ]
+    return F.concat_ws("-", *parts)

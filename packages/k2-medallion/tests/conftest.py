@@ -1,0 +1,37 @@
+"""One Spark session for all tests of this package; a lake of its own for each."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from k2_medallion import LakeHome
+from k2_medallion.testing import open_lake, open_test_session
+
+EXCHANGES = ("binance", "kraken")
+
+
+@pytest.fixture(scope="session")
+def cache():
+    """Where Java and jars are kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "k2"
+
+
+@pytest.fixture(scope="session")
+def root_session(tmp_path_factory, cache):
+    """Start the JVM once."""
+    spark = open_test_session(LakeHome(tmp_path_factory.mktemp("spark")), cache)
+    yield spark
+    spark.stop()
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Give each test an empty lake home."""
+    return LakeHome(tmp_path)
+
+
+@pytest.fixture
+def spark(root_session, home):
+    """Give each test a session on its own, empty lake."""
+    return open_lake(root_session, home.path, EXCHANGES)

@@ -1,0 +1,171 @@
+"""Whatever step an exchange's flow dies after, the next driver finishes it, once."""
+
+import pytest
+
+from k2_medallion import (
+    DEAD_LETTERS,
+    GOLD_TRADES,
+    FencedError,
+    bronze_trades,
+    fused,
+    open_catalog,
+    silver_trades,
+)
+from k2_medallion.flow import Batch
+from k2_medallion.fused import TradeSink
+from k2_medallion.spark import table_name
+from k2_medallion.testing import KafkaRecord, kafka_frame
+from k2_schemas import FileRegistry, TradeCodec
+from k2_schemas.testing import make_trade
+
+pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+CODEC = TradeCodec()
+TABLES = {
+    "bronze": bronze_trades("binance"),
+    "dlq": DEAD_LETTERS,
+    "silver": silver_trades("binance"),
+    "gold": GOLD_TRADES,
+}
+FIRST = [KafkaRecord(n % 2, n // 2, CODEC.encode(make_trade(100 + n))) for n in range(6)]
+SECOND = [
+    KafkaRecord(0, 3, CODEC.encode(make_trade(100))),  # a duplicate of the first batch
+    KafkaRecord(0, 4, b"junk"),
+    KafkaRecord(1, 3, CODEC.encode(make_trade(200))),
+]
+
+
+class Death(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.fixture
+def sink(home, spark):
+    """Open the sink as a new driver would."""
+    return lambda: TradeSink("binance", open_catalog(home), FileRegistry.packaged())
+
+
+def batch(start, end):
+    """Return a batch of the flow."""
+    return Batch("fused-binance", start, end)
+
+
+def write(spark, sink, records, start, end):
+    """Run one batch as the flow does."""
+    rows = sink.prepare(kafka_frame(spark, sink.topic, records))
+    sink.write(rows, batch(start, end))
+
+
+def write_first(spark, sink):
+    """Run the first batch."""
+    write(spark, sink, FIRST, {0: 0, 1: 0}, {0: 3, 1: 3})
+
+
+def write_second(spark, sink):
+    """Run the second batch."""
+    write(spark, sink, SECOND, {0: 3, 1: 3}, {0: 5, 1: 4})
+
+
+def holdings(spark):
+    """Return what each table holds: places of Bronze and dead letters, ids of Silver and Gold."""
+    keys = {
+        "bronze": ("partition", "offset"),
+        "dlq": ("kafka_partition", "kafka_offset"),
+        "silver": ("trade_id",),
+        "gold": ("trade_id",),
+    }
+    return {
+        layer: sorted(
+            tuple(row) for row in spark.table(table_name(spec)).select(*keys[layer]).collect()
+        )
+        for layer, spec in TABLES.items()
+    }
+
+
+AFTER_BOTH = {
+    "bronze": [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2), (1, 3)],
+    "dlq": [(0, 4)],
+    "silver": [(str(n),) for n in (100, 100, 101, 102, 103, 104, 105, 200)],
+    "gold": [(str(n),) for n in (100, 101, 102, 103, 104, 105, 200)],
+}
+
+
+def test_two_batches_end_in_their_tables(spark, sink):
+    """Bronze is every record; Silver and dead letters share it; Gold drops the duplicate."""
+    write_first(spark, sink())
+    write_second(spark, sink())
+
+    assert holdings(spark) == AFTER_BOTH
+
+
+@pytest.mark.parametrize("survived", [1, 2, 3])
+def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
+    spark, sink, monkeypatch, survived
+):
+    """After Bronze, dead letters or Silver: roll-forward publishes the rest under the same id."""
+    write_first(spark, sink())
+    original, calls = fused.publish_rows, []
+
+    def dying(*args, **kwargs):
+        if len(calls) == survived:
+            raise Death
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(fused, "publish_rows", dying)
+    with pytest.raises(Death):
+        write_second(spark, sink())
+    monkeypatch.setattr(fused, "publish_rows", original)
+    assert holdings(spark) != AFTER_BOTH
+
+    successor = sink()
+    successor.roll_forward(spark)
+
+    assert holdings(spark) == AFTER_BOTH
+    assert successor.read_positions(spark, {0, 1}) == {0: 5, 1: 4}
+    successor.roll_forward(spark)
+    assert holdings(spark) == AFTER_BOTH
+
+
+def test_a_driver_that_dies_before_bronze_leaves_nothing(spark, sink, monkeypatch):
+    """Without its Bronze rows a batch never happened; it is read from Kafka again."""
+    write_first(spark, sink())
+    before = holdings(spark)
+
+    def dying(*_args, **_kwargs):
+        raise Death
+
+    monkeypatch.setattr(fused, "publish_rows", dying)
+    with pytest.raises(Death):
+        write_second(spark, sink())
+
+    successor = sink()
+    successor.roll_forward(spark)
+    assert before == holdings(spark)
+    assert successor.read_positions(spark, {0, 1}) == {0: 3, 1: 3}
+
+
+def test_a_second_driver_with_the_same_rows_changes_nothing(spark, sink):
+    """Two drivers that begin at one place collide; equal ranges are the same work, done once."""
+    write_first(spark, sink())
+    write_second(spark, sink())
+    write_second(spark, sink())
+
+    assert holdings(spark) == AFTER_BOTH
+
+
+def test_a_second_driver_with_other_rows_is_fenced(spark, sink):
+    """A zombie that read another range from the same place must stop, not add rows."""
+    write_first(spark, sink())
+    write_second(spark, sink())
+
+    with pytest.raises(FencedError) as caught:
+        write(spark, sink(), SECOND[:1], {0: 3, 1: 3}, {0: 4, 1: 3})
+
+    assert caught.value.publish_id == "k2:fused-binance:0=3,1=3"
+    assert holdings(spark) == AFTER_BOTH
+
+
+def test_an_empty_lake_has_no_positions(spark, sink):
+    """A partition without rows is the flow's to start at earliest."""
+    assert sink().read_positions(spark, {0, 1}) == {}
