@@ -35,7 +35,7 @@ SECOND = [
 ]
 
 
-class Death(Exception):
+class DriverDiedError(Exception):
     """Stands for kill -9."""
 
 
@@ -108,12 +108,12 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
 
     def dying(*args, **kwargs):
         if len(calls) == survived:
-            raise Death
+            raise DriverDiedError
         calls.append(args)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(fused, "publish_rows", dying)
-    with pytest.raises(Death):
+    with pytest.raises(DriverDiedError):
         write_second(spark, sink())
     monkeypatch.setattr(fused, "publish_rows", original)
     assert holdings(spark) != AFTER_BOTH
@@ -133,10 +133,10 @@ def test_a_driver_that_dies_before_bronze_leaves_nothing(spark, sink, monkeypatc
     before = holdings(spark)
 
     def dying(*_args, **_kwargs):
-        raise Death
+        raise DriverDiedError
 
     monkeypatch.setattr(fused, "publish_rows", dying)
-    with pytest.raises(Death):
+    with pytest.raises(DriverDiedError):
         write_second(spark, sink())
 
     successor = sink()

@@ -91,9 +91,13 @@ def test_rules_name_what_failed(spark):
     found = verdicts(run(spark, [*values, future, old]))
 
     assert [found[n][0] for n in range(5)] == [False, False, True, False, False]
-    assert [
-        found[n][2] for n in range(5)
-    ] == ["range", "completeness", None, "timeliness", "timeliness"]
+    assert [found[n][2] for n in range(5)] == [
+        "range",
+        "completeness",
+        None,
+        "timeliness",
+        "timeliness",
+    ]
     assert "price must be > 0" in found[0][1]
 
 
@@ -191,5 +195,5 @@ def test_text_that_is_not_utf_8_never_reaches_a_text_column(spark):
 
     judged = judge(to_bronze(kafka_frame(spark, TOPIC, records)), FileRegistry.packaged())
 
-    assert {0: (False, "body holds text that is not UTF-8", "schema")} == verdicts(judged)
-    assert "\ufffd\ufffd" == judged.select("bronze.message_key").collect()[0][0]
+    assert verdicts(judged) == {0: (False, "body holds text that is not UTF-8", "schema")}
+    assert judged.select("bronze.message_key").collect()[0][0] == "\ufffd\ufffd"

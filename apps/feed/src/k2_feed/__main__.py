@@ -13,6 +13,7 @@ from typing import Annotated
 import structlog
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from k2_connectors import ConnectorError, Feed, KafkaPublisher, create_topics, open_venue
 from k2_schemas import SchemaError
@@ -27,7 +28,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def feed(
     config: Annotated[
-        Path, typer.Option(help="TOML file with [kafka] and [[exchanges]].", exists=True)
+        Path,
+        typer.Option(
+            help="TOML file with the tables kafka and exchanges.", exists=True, dir_okay=False
+        ),
     ],
     check: Annotated[bool, typer.Option(help="Check the configuration and exit.")] = False,
 ) -> None:
@@ -45,8 +49,12 @@ def feed(
         create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
         publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
         asyncio.run(_run([Feed(venue, publisher) for venue in venues]))
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+    except ValidationError as error:
         _fail(f"{config}: {_name_problems(error)}")
+    except SettingsError as error:
+        _fail(f"a K2_ environment variable is not JSON: {error}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        _fail(f"{config}: not TOML: {error}")
     except ExceptionGroup as group:
         _fail(str(group.exceptions[0]))
     except (ConnectorError, SchemaError) as error:
@@ -78,9 +86,7 @@ def _configure_logging() -> None:
     )
 
 
-def _name_problems(error: ValidationError | tomllib.TOMLDecodeError) -> str:
-    if isinstance(error, tomllib.TOMLDecodeError):
-        return f"not TOML: {error}"
+def _name_problems(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
     )

@@ -18,6 +18,8 @@ from k2_schemas import SchemaError
 from .errors import CommandError
 from .stack import DEFAULT_PORT
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -108,6 +110,7 @@ def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from .doctor import examine
 
@@ -116,7 +119,7 @@ def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
     for finding in examine(home, port, user_cache_path("k2"), os.environ):
         ill += not finding.well
         mark = "[green]✓[/]" if finding.well else "[red]✗[/]"
-        table.add_row(mark, finding.subject, finding.found, finding.cure)
+        table.add_row(mark, finding.subject, Text(finding.found), Text(finding.cure))
     Console().print(table)
     if ill:
         raise typer.Exit(1)
@@ -125,7 +128,10 @@ def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
 @app.command()
 def exchange(
     plan: Annotated[
-        Path, typer.Option(help="What to play: a file that `k2 demo` wrote.", exists=True)
+        Path,
+        typer.Option(
+            help="What to play: a file that `k2 demo` wrote.", exists=True, dir_okay=False
+        ),
     ],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = DEFAULT_PORT + 2,
 ) -> None:
@@ -146,9 +152,11 @@ def main() -> None:
     except (CommandError, ConnectorError, MedallionError, SchemaError) as error:
         typer.echo(f"k2: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("k2: interrupted; every process has been ended", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        # What typer makes of Ctrl-C; it says nothing itself.
+        if end.code == _INTERRUPTED:
+            typer.echo("k2: interrupted; every process has been ended", err=True)
+        raise
 
 
 if __name__ == "__main__":

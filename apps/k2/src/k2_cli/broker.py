@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .errors import CommandError, StalledError
 
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _START_TIMEOUT_S = 60.0
+_ANSWER_TIMEOUT_S = 10.0
 _LOG4J = """\
 shutdownHook=disable
 rootLogger.level=WARN
@@ -75,20 +77,31 @@ class Broker:
 
     def list_topics(self) -> set[str]:
         """Return the names of the topics that exist."""
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
-        return set(admin.list_topics(timeout=10.0).topics)
+        with self._ask() as admin:
+            return set(admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics)
 
     def count_records(self, topics: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Return (records held, end offsets summed) per topic; a topic not yet made has none."""
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
-        known = admin.list_topics(timeout=10.0).topics
         counts = {}
-        for topic in topics:
-            partitions = known[topic].partitions if topic in known else ()
-            places = [TopicPartition(topic, partition) for partition in partitions]
-            first, end = (_sum_offsets(admin, places, spec) for spec in _FIRST_AND_END)
-            counts[topic] = (end - first, end)
+        with self._ask() as admin:
+            known = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
+            for topic in topics:
+                partitions = known[topic].partitions if topic in known else ()
+                places = [TopicPartition(topic, partition) for partition in partitions]
+                first, end = (_sum_offsets(admin, places, spec) for spec in _FIRST_AND_END)
+                counts[topic] = (end - first, end)
         return counts
+
+    @contextmanager
+    def _ask(self) -> Iterator[AdminClient]:
+        """Yield a client; a broker that does not answer it is dead, or stalled."""
+        try:
+            yield AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        except KafkaException as error:
+            self.child.check()
+            raise StalledError(
+                "Kafka has not answered", _ANSWER_TIMEOUT_S, self.child.log
+            ) from error
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"
@@ -131,5 +144,5 @@ class Broker:
 def _sum_offsets(admin: AdminClient, places: Sequence[TopicPartition], spec: OffsetSpec) -> int:
     if not places:
         return 0
-    found = admin.list_offsets({place: spec for place in places}, request_timeout=10.0)
+    found = admin.list_offsets({place: spec for place in places}, request_timeout=_ANSWER_TIMEOUT_S)
     return sum(future.result().offset for future in found.values())

@@ -33,13 +33,16 @@ class Child:
         self._pid_file = folder / "run" / f"{name}.json"
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._log_start = 0
 
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str]) -> None:
         """Start the command; a leftover of an earlier run is ended first."""
         self.reap()
+        self._stopping = False
         for path in (self.log, self._pid_file):
             path.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
@@ -93,7 +96,9 @@ class Child:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _read_last_line(self) -> str:
-        lines = [line for line in self.read_log()[-4000:].splitlines() if line.strip()]
+        """Return what it said last in this run; the log also holds the runs before."""
+        said = self.log.read_bytes()[self._log_start :][-4000:].decode(errors="replace")
+        lines = [line for line in said.splitlines() if line.strip()]
         return lines[-1][:300] if lines else ""
 
 

@@ -21,6 +21,8 @@ from k2_connectors.testing.dialects import DIALECTS
 from k2_connectors.testing.market import exchanges as model_exchanges
 from k2_schemas import InstrumentList
 
+from .errors import CommandError
+
 KNOWN_SYMBOLS: Mapping[str, Sequence[str]] = {
     name: [f"{base}/{quote}" for quote, bases in books.items() for base in bases.split()]
     for name, books in {
@@ -59,8 +61,11 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read a plan."""
-        return msgspec.json.decode(path.read_bytes(), type=cls)
+        """Read a plan; raise `CommandError` for a file that is none."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CommandError(f"{path} is not a plan that `k2 demo` wrote: {error}") from error
 
     def list_exchanges(self) -> dict[str, list[str]]:
         """Return the canonical symbols per exchange; raise `RecordingError` for unusable frames.

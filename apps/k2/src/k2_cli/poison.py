@@ -12,7 +12,10 @@ from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import trades_topic
 
+from .errors import CommandError
+
 _UNKNOWN_SCHEMA_ID = 999
+_FLUSH_TIMEOUT_S = 30.0
 
 
 def make_poison(seed: int, exchange: str) -> list[tuple[bytes, str]]:
@@ -31,7 +34,10 @@ def make_poison(seed: int, exchange: str) -> list[tuple[bytes, str]]:
 def produce_poison(
     bootstrap_servers: str, exchanges: Iterable[str], seed: int, ledger: Ledger
 ) -> int:
-    """Write the poison of each exchange to ledger and topic; return how many records that is."""
+    """Write the poison of each exchange to ledger and topic; return how many records that is.
+
+    Raises `CommandError` when Kafka does not take them all.
+    """
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all"})
     count = 0
     for exchange in exchanges:
@@ -40,5 +46,10 @@ def produce_poison(
         for record, _ in poison:
             producer.produce(trades_topic(exchange), record, b"poison")
             count += 1
-    producer.flush()
+    left = producer.flush(_FLUSH_TIMEOUT_S)
+    if left:
+        raise CommandError(
+            f"Kafka at {bootstrap_servers} has not taken {left} of {count} poison records in "
+            f"{_FLUSH_TIMEOUT_S:.0f} s; look into its log, then run the same command again"
+        )
     return count

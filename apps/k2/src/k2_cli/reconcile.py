@@ -23,6 +23,9 @@ _CHUNK_ROWS = 50_000
 _LEDGER_SCHEMA = pa.schema(
     [
         ("message_id", pa.string()),
+        ("exchange", pa.string()),
+        ("pair", pa.string()),
+        ("trade_id", pa.string()),
         ("symbol", pa.string()),
         ("side", pa.string()),
         ("timestamp_us", pa.int64()),
@@ -35,14 +38,17 @@ _LEDGER_SCHEMA = pa.schema(
 _ARRIVALS_SCHEMA = pa.schema([("message_id", pa.string()), ("current_ms", pa.int64())])
 
 _SAME_TRADE = """
-  gold.message_id = ledger.message_id AND gold.symbol = ledger.symbol AND gold.side = ledger.side
+  gold.message_id = ledger.message_id AND gold.exchange = ledger.exchange
+  AND gold.pair = ledger.pair AND gold.trade_id = ledger.trade_id
+  AND gold.symbol = ledger.symbol AND gold.side = ledger.side
   AND gold.timestamp_us = ledger.timestamp_us
   AND gold.price = CAST(ledger.price AS DECIMAL(38, 18))
   AND gold.quantity = CAST(ledger.quantity AS DECIMAL(38, 18))
 """
 
 _GOLD_SQL = """
-SELECT message_id, symbol, side, epoch_us("timestamp") AS timestamp_us, price, quantity
+SELECT message_id, exchange, vendor_data['pair'] AS pair, trade_id, symbol, side,
+  epoch_us("timestamp") AS timestamp_us, price, quantity
 FROM gold_crypto_trades
 """
 
@@ -133,6 +139,9 @@ def _read_ledger(ledger: Ledger) -> pa.Table:
         rows = [
             {
                 "message_id": str(uuid.uuid5(MESSAGE_ID_NAMESPACE, "|".join(trade[:3]))),
+                "exchange": trade.exchange,
+                "pair": trade.pair,
+                "trade_id": trade.trade_id,
                 "symbol": trade.symbol,
                 "side": trade.side,
                 "timestamp_us": trade.timestamp_us,

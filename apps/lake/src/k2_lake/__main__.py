@@ -16,6 +16,7 @@ import structlog
 import typer
 from platformdirs import user_cache_path
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from k2_medallion import MedallionError
 
@@ -27,7 +28,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def lake(
     config: Annotated[
-        Path, typer.Option(help="TOML file with [kafka], [[exchanges]] and [lake].", exists=True)
+        Path,
+        typer.Option(
+            help="TOML file with the tables kafka, exchanges and lake.",
+            exists=True,
+            dir_okay=False,
+        ),
     ],
 ) -> None:
     """Write the configured exchanges' topics into Iceberg until SIGTERM or Ctrl-C.
@@ -43,8 +49,12 @@ def lake(
         stop = threading.Event()
         _stop_on_signals(stop)
         run(settings, user_cache_path("k2"), os.environ, stop)
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
+    except ValidationError as error:
         _fail(f"{config}: {_name_problems(error)}")
+    except SettingsError as error:
+        _fail(f"a K2_ environment variable is not JSON: {error}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        _fail(f"{config}: not TOML: {error}")
     except MedallionError as error:
         _fail(str(error))
 
@@ -71,9 +81,7 @@ def _configure_logging() -> None:
     )
 
 
-def _name_problems(error: ValidationError | tomllib.TOMLDecodeError) -> str:
-    if isinstance(error, tomllib.TOMLDecodeError):
-        return f"not TOML: {error}"
+def _name_problems(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
     )

@@ -1,0 +1,111 @@
+"""The local stack's claims on the machine: its ports and its home. Nothing is started here."""
+
+import json
+import os
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from k2_cli.errors import HomeInUseError, PortTakenError
+from k2_cli.stack import Stack, check_ports
+from k2_medallion.jvm import Java
+
+EXCHANGES = {"binance": ["BTC/USDT"], "kraken": ["BTC/USD", "ETH/USD"]}
+
+
+def make_stack(home: Path, port: int) -> Stack:
+    """A stack that never gets as far as Java."""
+    return Stack(home, port, Java(Path("/no/java"), 21, "test"), [], EXCHANGES)
+
+
+@pytest.fixture
+def port() -> int:
+    """The first of three ports that were free a moment ago."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        try:
+            check_ports(port)
+        except (PortTakenError, OverflowError):
+            continue
+        return port
+
+
+@pytest.fixture(params=[0, 1, 2])
+def taken(request: pytest.FixtureRequest, port: int) -> Iterator[tuple[int, int]]:
+    """(first port, the one of the three that another program listens on)."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port + request.param))
+        other.listen()
+        yield port, port + request.param
+
+
+def test_free_ports_pass(port: int):
+    """Three free ports are all the stack wants."""
+    assert check_ports(port) is None
+
+
+def test_a_taken_port_is_named_with_purpose_and_cure(taken: tuple[int, int]):
+    """Whichever of the three it is, the sentence has its number, its use and a way out."""
+    first, blocked = taken
+    purpose = ("Kafka", "Kafka's controller", "the replay exchange")[blocked - first]
+    with pytest.raises(PortTakenError) as caught:
+        check_ports(first)
+
+    assert caught.value.port == blocked
+    assert f"port {blocked} ({purpose}) is taken by another program" in str(caught.value)
+    assert "--port " in str(caught.value)
+
+
+def test_a_second_stack_on_one_home_is_refused(tmp_path: Path, port: int):
+    """Two brokers in one folder would ruin each other: the second is told to wait."""
+    first, second = make_stack(tmp_path, port), make_stack(tmp_path, port + 3)
+    with first:
+        with pytest.raises(HomeInUseError) as caught:
+            second.__enter__()
+        second.__exit__(None, None, None)
+
+    assert caught.value.home == tmp_path.resolve()
+    assert "wait for it, or take another --home" in str(caught.value)
+
+
+def test_a_home_is_free_again_after_its_stack(tmp_path: Path, port: int):
+    """The lock ends with the stack, whether it was used or not."""
+    for _ in range(2):
+        with make_stack(tmp_path, port) as stack:
+            assert stack.home == tmp_path.resolve()
+
+
+def test_the_configuration_is_one_file_for_both_apps(tmp_path: Path, port: int):
+    """k2-feed and k2-lake read the same TOML; hostile characters in a path do it no harm."""
+    home = tmp_path / 'a "quoted" \\ home'
+    with make_stack(home, port):
+        written = tomllib.loads((home / "k2.toml").read_text())
+
+    assert written == {
+        "kafka": {"bootstrap_servers": f"127.0.0.1:{port}"},
+        "exchanges": [
+            {"name": name, "symbols": symbols, "url": f"ws://127.0.0.1:{port + 2}/{name}"}
+            for name, symbols in EXCHANGES.items()
+        ],
+        "lake": {"home": str(home.resolve())},
+    }
+
+
+def test_entering_a_stack_reaps_what_a_killed_one_left(tmp_path: Path, port: int):
+    """A leftover of an earlier run is ended before its ports are looked at."""
+    killed = make_stack(tmp_path, port)
+    killed.feed.start(["sleep", "600"], os.environ)
+    pid = json.loads((tmp_path / "run" / "feed.json").read_text())["pid"]
+    with make_stack(tmp_path, port):
+        # It is our own child, so we can ask how it ended.
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+
+
+def test_the_exchange_that_is_not_up_has_no_status(tmp_path: Path, port: int):
+    """Nothing listens there yet: that is an answer, not an error."""
+    assert make_stack(tmp_path, port).read_exchange_status() is None

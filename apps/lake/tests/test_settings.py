@@ -1,0 +1,144 @@
+"""What the lake can be told, and how it says that it was told something wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner, Result
+
+from k2_lake.__main__ import app
+from k2_lake.settings import read_settings
+
+SHARED = """
+[kafka]
+bootstrap_servers = "kafka.example:9092"
+
+[[exchanges]]
+name = "binance"
+symbols = ["BTC/USDT", "ETH/USDT"]
+url = "ws://127.0.0.1:1/binance"
+
+[lake]
+home = "/var/k2"
+driver_memory = "2g"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "k2.toml"
+    path.write_text(SHARED)
+    return path
+
+
+def problems(config: Path) -> list[str]:
+    """Return the dotted names of what pydantic refuses in a file."""
+    with pytest.raises(ValidationError) as caught:
+        read_settings(config)
+    return [".".join(map(str, problem["loc"])) for problem in caught.value.errors()]
+
+
+def run(config: Path, environment: dict[str, str] | None = None) -> Result:
+    """Run `k2-lake` in this process; every case here ends before Spark is even imported."""
+    return CliRunner().invoke(app, ["--config", str(config)], env=environment)
+
+
+def test_the_file_of_both_apps_is_read(config: Path):
+    """The lake takes the exchanges' names and its own table; the rest is the feed's."""
+    settings = read_settings(config)
+
+    assert ("kafka.example:9092", ["binance"], Path("/var/k2"), "local[2]", "2g", 1.0) == (
+        settings.kafka.bootstrap_servers,
+        [exchange.name for exchange in settings.exchanges],
+        settings.lake.home,
+        settings.lake.master,
+        settings.lake.driver_memory,
+        settings.lake.trigger_s,
+    )
+
+
+def test_the_environment_overrides_one_key_and_keeps_its_neighbours(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """K2_LAKE__HOME replaces the home; the memory is still the file's."""
+    monkeypatch.setenv("K2_LAKE__HOME", "/srv/other")
+    monkeypatch.setenv("K2_LAKE__TRIGGER_S", "0.5")
+    settings = read_settings(config)
+
+    assert (Path("/srv/other"), "2g", 0.5) == (
+        settings.lake.home,
+        settings.lake.driver_memory,
+        settings.lake.trigger_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("retries = 3", "retries"),
+        ("[lake]\nhomes = 'x'", "lake.homes"),
+        ("[kafka]\nbootstrap_server = 'typo'", "kafka.bootstrap_server"),
+        ("[lake]\ntrigger_s = 0", "lake.trigger_s"),
+        ("[lake]\ntrigger_s = 'soon'", "lake.trigger_s"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_name(tmp_path: Path, line: str, key: str):
+    """A misspelt key or an impossible value is an error that names it."""
+    config = tmp_path / "k2.toml"
+    config.write_text(line + '\n[[exchanges]]\nname = "kraken"\n')
+
+    assert [key] == problems(config)
+
+
+def test_a_lake_without_exchanges_is_refused(tmp_path: Path):
+    """There would be nothing to read."""
+    config = tmp_path / "k2.toml"
+    config.touch()
+
+    assert problems(config) == ["exchanges"]
+
+
+def test_a_wrong_key_is_one_sentence(config: Path):
+    """As a real process: one sentence naming the key on stderr, exit code 1."""
+    config.write_text(SHARED + "memory = '1g'\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "k2_lake", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (f"k2-lake: {config}: lake.memory: Extra inputs are not permitted\n", "", 1) == (
+        result.stderr,
+        result.stdout,
+        result.returncode,
+    )
+
+
+@pytest.mark.parametrize("content", [b"[lake\n", b'home = "\xff"\n'])
+def test_a_file_that_is_not_toml_is_one_sentence(config: Path, content: bytes):
+    """Neither broken TOML nor another encoding is a traceback."""
+    config.write_bytes(content)
+    result = run(config)
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.startswith(f"k2-lake: {config}: not TOML: ")
+
+
+def test_a_variable_that_is_not_json_is_one_sentence(config: Path):
+    """The sentence names the setting."""
+    result = run(config, {"K2_LAKE": "here"})
+
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "lake" in result.stderr.removeprefix("k2-lake")
+
+
+def test_help_shows_an_example_and_the_tables_of_the_file():
+    """--help names the tables that the file has, and a command to copy."""
+    result = CliRunner().invoke(app, ["--help"])
+
+    assert result.exit_code == 0
+    assert "Example: k2-lake --config k2.toml" in result.stdout
+    assert "kafka, exchanges and lake" in " ".join(result.stdout.replace("│", " ").split())

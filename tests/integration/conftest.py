@@ -1,0 +1,94 @@
+"""The command, as a user runs it: a process of its own, a home and ports of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+TIMEOUT_S = 240
+
+
+def find_free_port():
+    """Return the first of three free ports below the range the kernel hands out."""
+    for port in range(21_000 + os.getpid() % 4000 * 2, 32_000, 3):
+        with suppress(OSError):
+            for offset in range(3):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port + offset))
+            return port
+    raise AssertionError("no free ports")
+
+
+@dataclass
+class Command:
+    """`k2` on one home."""
+
+    home: Path
+    port: int = field(default_factory=find_free_port)
+
+    def start(self, *arguments, **options):
+        """Start `k2 demo` with --json."""
+        where = ["--home", str(self.home), "--port", str(self.port), "--json"]
+        return subprocess.Popen(
+            [sys.executable, "-m", "k2_cli", "demo", *arguments, *where],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def demo(self, *arguments):
+        """Run `k2 demo --json` to its end and return the object it prints."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0, err
+        return json.loads(out)
+
+    def query(self, sql):
+        """Run `k2 query --json` and return its rows."""
+        result = subprocess.run(
+            [sys.executable, "-m", "k2_cli", "query", sql, "--home", str(self.home), "--json"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def wait_for_log(self, name, text, process, timeout_s=120):
+        """Return once a child's log holds `text`."""
+        log = self.home / "logs" / f"{name}.log"
+        deadline = time.monotonic() + timeout_s
+        while not (log.exists() and text in log.read_text(errors="replace")):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, f"{text!r} never appeared in {log}"
+            time.sleep(0.05)
+
+    def pid_of(self, name):
+        """Return the process id of a child."""
+        return json.loads((self.home / "run" / f"{name}.json").read_text())["pid"]
+
+    def survivors(self):
+        """Return the processes that still name this home on their command line."""
+        found = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            line = " ".join(process.info["cmdline"] or ())
+            if str(self.home) in line and process.pid != os.getpid():
+                found.append(line[:200])
+        return found
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Give a test its own home and ports."""
+    command = Command(tmp_path / "home")
+    yield command
+    assert [] == command.survivors()
