@@ -91,4 +91,4 @@ def command(tmp_path):
     """Give a test its own home and ports."""
     command = Command(tmp_path / "home")
     yield command
-    assert [] == command.survivors()
+    assert command.survivors() == []

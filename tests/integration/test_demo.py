@@ -43,15 +43,15 @@ def test_nothing_is_lost_when_the_lake_is_killed_and_its_checkpoints_are_deleted
         os.kill(command.pid_of("lake"), signal.SIGKILL)
         out, err = first.communicate(timeout=60)
     assert first.returncode not in (0, None)
-    assert "" == out
+    assert out == ""
     assert err.strip().splitlines()[-1].startswith("k2: lake was killed (signal 9).")
     psutil.wait_procs(jvm, timeout=10)
-    assert [] == command.survivors()
+    assert command.survivors() == []
 
     second = command.demo("--trades", str(TRADES))
 
     assert set(second) == KEYS
-    assert (TRADES, TRADES, 0, 0) == totals(second)
+    assert totals(second) == (TRADES, TRADES, 0, 0)
     assert second["kafka"] == second["bronze"] + dead_letters_of_the_feed(command)
     assert second["bronze"] == second["silver"] + second["dlq"] - dead_letters_of_the_feed(command)
     assert second["symbols"] == ["BTC/USD", "BTC/USDT", "ETH/USD", "ETH/USDT"]
@@ -67,7 +67,7 @@ def test_nothing_is_lost_when_the_lake_is_killed_and_its_checkpoints_are_deleted
 
     third = command.demo("--trades", str(TRADES))
 
-    assert (TRADES, TRADES, 0, 0) == totals(third)
+    assert totals(third) == (TRADES, TRADES, 0, 0)
     assert third["freshness_p50_s"] is None
     assert third["bronze"] > second["bronze"]
     assert before == command.query("SELECT * FROM gold_crypto_trades ORDER BY ALL")
@@ -81,8 +81,7 @@ def totals(result):
 def dead_letters_of_the_feed(command):
     """Count the dead letters that came through the feed's own topic."""
     (row,) = command.query(
-        "SELECT count(*) AS n FROM silver_dlq_trades"
-        " WHERE kafka_topic = 'market.crypto.deadletter'"
+        "SELECT count(*) AS n FROM silver_dlq_trades WHERE kafka_topic = 'market.crypto.deadletter'"
     )
     return row["n"]
 
@@ -128,7 +127,7 @@ def test_the_exchanges_own_frames_reconcile(command):
 
     result = command.demo(*(f"--frames={file}" for file in files))
 
-    assert (15_914, 15_914, 0, 0) == totals(result)
+    assert totals(result) == (15_914, 15_914, 0, 0)
     rows = command.query("SELECT exchange, trade_id, price, quantity FROM gold_crypto_trades")
     assert read_trades(files) == {
         (r["exchange"], r["trade_id"], Decimal(r["price"]), Decimal(r["quantity"])) for r in rows
@@ -159,12 +158,12 @@ def test_ctrl_c_leaves_no_process_behind(command):
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
 
-    assert 130 == process.returncode
-    assert "" == out
+    assert process.returncode == 130
+    assert out == ""
     assert "interrupted" in err
     assert len(children) >= 4
     _, alive = psutil.wait_procs(children, timeout=10)
-    assert [] == alive
+    assert alive == []
 
 
 def test_kill_9_of_the_demo_itself_leaves_no_process_behind(command):
@@ -176,4 +175,4 @@ def test_kill_9_of_the_demo_itself_leaves_no_process_behind(command):
         process.communicate(timeout=60)
 
     _, alive = psutil.wait_procs(children, timeout=15)
-    assert [] == alive
+    assert alive == []

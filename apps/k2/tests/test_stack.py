@@ -3,10 +3,13 @@
 import json
 import os
 import socket
+import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from k2_cli.errors import HomeInUseError, PortTakenError
@@ -96,14 +99,28 @@ def test_the_configuration_is_one_file_for_both_apps(tmp_path: Path, port: int):
     }
 
 
+def is_taken(port: int) -> bool:
+    """Tell whether the stack would refuse this port."""
+    try:
+        check_ports(port)
+    except PortTakenError:
+        return True
+    return False
+
+
 def test_entering_a_stack_reaps_what_a_killed_one_left(tmp_path: Path, port: int):
-    """A leftover of an earlier run is ended before its ports are looked at."""
+    """A leftover that still holds a port is ended before the ports are looked at."""
     killed = make_stack(tmp_path, port)
-    killed.feed.start(["sleep", "600"], os.environ)
-    pid = json.loads((tmp_path / "run" / "feed.json").read_text())["pid"]
+    listen = f"from socket import *; s = create_server(('127.0.0.1', {port})); s.accept()"
+    killed.feed.start([sys.executable, "-c", listen], os.environ)
+    deadline = time.monotonic() + 15
+    while not is_taken(port):
+        assert time.monotonic() < deadline, "the leftover never listened"
+        time.sleep(0.01)
+    leftover = psutil.Process(json.loads((tmp_path / "run" / "feed.json").read_text())["pid"])
     with make_stack(tmp_path, port):
-        # It is our own child, so we can ask how it ended.
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+        assert not leftover.is_running()
+    killed.stop()
 
 
 def test_the_exchange_that_is_not_up_has_no_status(tmp_path: Path, port: int):

@@ -22,7 +22,7 @@ from k2_medallion import (
     open_catalog,
     silver_trades,
 )
-from k2_medallion.catalog import count_rows, load_table
+from k2_medallion.catalog import count_rows, list_exchanges, load_table
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 
 from .broker import kafka_jars
@@ -75,7 +75,7 @@ def run_demo(
     with PeakMemory() as memory:
         java = find_java(cache, os.environ)
         jars = _fetch(cache, screen)
-        with Stack(home, port, java, jars, exchanges) as stack:
+        with Stack(home, port, java, jars, exchanges, _list_earlier(home)) as stack:
             demo = _Demo(stack, plan, seed, screen)
             demo.start()
             demo.feed()
@@ -84,7 +84,7 @@ def run_demo(
                 stack.stop()
         with screen.step("Comparing every trade with the ledger"):
             ledger = Path(plan.ledger)
-            result = reconcile(LakeHome(home), ledger, exchanges, kafka_records, since_ms)
+            result = reconcile(LakeHome(home), ledger, kafka_records, since_ms)
     seconds = time.monotonic() - began
     return DemoResult(result, round(seconds, 1), round(memory.peak_mb, 1))
 
@@ -173,7 +173,7 @@ class _Demo:
             catalog = open_catalog(self._home)
         except CatalogError:
             return dict.fromkeys(("bronze", "silver", "dlq", "gold"), 0)
-        exchanges = self._stack.exchanges
+        exchanges = self._stack.all_exchanges
 
         def count(specs: Sequence[TableSpec]) -> int:
             return sum(count_rows(load_table(catalog, spec)) for spec in specs)
@@ -212,6 +212,14 @@ class _Demo:
                 moved, last = time.monotonic(), counts
             if time.monotonic() - moved > _STALL_S:
                 raise StalledError(f"{what} has not moved", _STALL_S, self._stack.lake.log)
+
+
+def _list_earlier(home: Path) -> list[str]:
+    """Return the exchanges of earlier runs in this home."""
+    try:
+        return list_exchanges(open_catalog(LakeHome(home)))
+    except CatalogError:
+        return []
 
 
 def _fetch(cache: Path, screen: Screen) -> list[Path]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from k2_connectors.testing import Ledger, SentTrade
 from k2_medallion import GOLD_TRADES, LakeHome, LakeReader, open_catalog
+from k2_medallion.catalog import list_exchanges
 from k2_medallion.read import list_arrivals
 from k2_schemas import SchemaError, Trade, TradeCodec
 from k2_schemas.trade import MESSAGE_ID_NAMESPACE
@@ -86,9 +87,10 @@ class Reconciliation:
 
 
 def reconcile(
-    home: LakeHome, ledger_path: Path, exchanges: Iterable[str], kafka_records: int, since_ms: int
+    home: LakeHome, ledger_path: Path, kafka_records: int, since_ms: int
 ) -> Reconciliation:
     """Compare ledger and tables; freshness is of the trades new in Gold since `since_ms`."""
+    exchanges = list_exchanges(open_catalog(home))
     with Ledger(ledger_path) as ledger, LakeReader(home) as lake:
         rows = {name: _count_layer(lake, name, exchanges) for name in ("bronze", "silver")}
         with duckdb.connect(":memory:") as judge:

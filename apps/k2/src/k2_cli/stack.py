@@ -9,7 +9,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -38,23 +38,25 @@ class Stack:
         java: Java,
         kafka_jars: Sequence[Path],
         exchanges: Mapping[str, Sequence[str]],
+        earlier_exchanges: Iterable[str] = (),
     ) -> None:
         self.home = home.resolve()
         self.exchanges = exchanges
+        # The lake goes on with every exchange that this home has ever had.
+        self.all_exchanges = sorted({*exchanges, *earlier_exchanges})
         self.broker = Broker(self.home, port, java, kafka_jars)
         self.exchange = Child("exchange", self.home)
         self.feed = Child("feed", self.home)
         self.lake = Child("lake", self.home)
         self._port = port
         self._exchange_url = f"127.0.0.1:{port + 2}"
-        self._config = self.home / "k2.toml"
         self._environment = os.environ | {"JAVA_HOME": str(java.home)}
         self._lock: IO[str] | None = None
 
     @property
     def topics(self) -> list[str]:
         """The trade topics and the dead-letter topic."""
-        return [*map(trades_topic, self.exchanges), DEADLETTER_TOPIC]
+        return [*map(trades_topic, self.all_exchanges), DEADLETTER_TOPIC]
 
     @property
     def children(self) -> list[Child]:
@@ -71,7 +73,6 @@ class Stack:
         for child in self.children:
             child.reap()
         check_ports(self._port)
-        self._write_config()
         return self
 
     def __exit__(
@@ -98,11 +99,14 @@ class Stack:
 
     def start_feed(self) -> None:
         """Start k2-feed on every exchange."""
-        self._run(self.feed, "k2_feed", "--config", str(self._config))
+        lines = [line for name in self.exchanges for line in self._describe_feed(name)]
+        self._run(self.feed, "k2_feed", "--config", self._write_config("feed", lines))
 
     def start_lake(self) -> None:
         """Start k2-lake; it waits for the topics."""
-        self._run(self.lake, "k2_lake", "--config", str(self._config))
+        lines = [f"[[exchanges]]\nname = {_quote(name)}\n" for name in self.all_exchanges]
+        lines += ["[lake]", f"home = {_quote(str(self.home))}"]
+        self._run(self.lake, "k2_lake", "--config", self._write_config("lake", lines))
 
     def check(self) -> None:
         """Raise `ChildDiedError` for a process that ended by itself."""
@@ -123,20 +127,21 @@ class Stack:
     def _run(self, child: Child, module: str, *arguments: str) -> None:
         child.start([sys.executable, "-m", module, *arguments], self._environment)
 
-    def _write_config(self) -> None:
-        quote = json.dumps  # a JSON string is a TOML basic string
-        lines = ["[kafka]", f"bootstrap_servers = {quote(self.broker.address)}", ""]
-        for name, symbols in self.exchanges.items():
-            url = f"ws://{self._exchange_url}/{name}"
-            lines += [
-                "[[exchanges]]",
-                f"name = {quote(name)}",
-                f"symbols = {quote(list(symbols))}",
-                f"url = {quote(url)}",
-                "",
-            ]
-        lines += ["[lake]", f"home = {quote(str(self.home))}", ""]
-        self._config.write_text("\n".join(lines))
+    def _describe_feed(self, name: str) -> list[str]:
+        symbols = ", ".join(map(_quote, self.exchanges[name]))
+        url = _quote(f"ws://{self._exchange_url}/{name}")
+        return ["[[exchanges]]", f"name = {_quote(name)}", f"symbols = [{symbols}]", f"url = {url}"]
+
+    def _write_config(self, name: str, lines: Sequence[str]) -> str:
+        path = self.home / f"{name}.toml"
+        kafka = f"[kafka]\nbootstrap_servers = {_quote(self.broker.address)}\n"
+        path.write_text("\n".join([kafka, *lines, ""]))
+        return str(path)
+
+
+def _quote(text: str) -> str:
+    """Write a TOML basic string; JSON's are the same."""
+    return json.dumps(text)
 
 
 def check_ports(port: int) -> None:

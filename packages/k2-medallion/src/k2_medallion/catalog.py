@@ -98,6 +98,16 @@ def ensure_tables(catalog: SqlCatalog, specs: Iterable[TableSpec]) -> None:
         _check(table, spec)
 
 
+def list_exchanges(catalog: SqlCatalog) -> list[str]:
+    """Return the lower-case names of the exchanges that have tables, sorted."""
+    names = (name for _, name in catalog.list_tables(NAMESPACE))
+    return sorted(
+        name.removeprefix("bronze_").removesuffix("_trades")
+        for name in names
+        if name.startswith("bronze_")
+    )
+
+
 def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
     """Load a table with its current metadata, or None when it does not exist yet."""
     try:

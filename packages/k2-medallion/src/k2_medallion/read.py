@@ -61,11 +61,11 @@ class LakeReader:
         if paths:
             files = ", ".join(map(_quote, paths))
             source = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
+            self._duck.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {source}')
         else:
-            empty = f"empty_{name}"
-            self._duck.register(empty, table.schema().as_arrow().empty_table())
-            source = f'"{empty}"'
-        self._duck.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {source}')
+            self._duck.register("nothing", table.schema().as_arrow().empty_table())
+            self._duck.execute(f'CREATE TABLE "{name}" AS SELECT * FROM nothing')
+            self._duck.unregister("nothing")
         return paths
 
 
