@@ -86,6 +86,12 @@ class Command:
         return found
 
 
+@pytest.fixture(scope="session")
+def free_port():
+    """Return the first of three free ports."""
+    return find_free_port()
+
+
 @pytest.fixture
 def command(tmp_path):
     """Give a test its own home and ports."""

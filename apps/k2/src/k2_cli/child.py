@@ -35,9 +35,17 @@ class Child:
         self._stopping = False
         self._log_start = 0
 
+    @property
+    def pid(self) -> int:
+        """The process id; only once started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, command: Sequence[str | Path], environment: Mapping[str, str]) -> None:
         """Start the command; a leftover of an earlier run is ended first."""
         self.reap()
+        if self._process is not None:
+            self._process.wait()
         self._stopping = False
         for path in (self.log, self._pid_file):
             path.parent.mkdir(parents=True, exist_ok=True)

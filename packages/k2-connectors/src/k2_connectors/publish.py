@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -81,7 +81,7 @@ class KafkaPublisher:
 
     def flush(self) -> None:
         """Return once everything queued is acknowledged; see `Publisher.flush`."""
-        while self._producer.flush(1.0) and self._failure is None:
+        while self._serve_callbacks(self._producer.flush, 1.0) and self._failure is None:
             pass
         self._raise_failure()
 
@@ -101,12 +101,22 @@ class KafkaPublisher:
                 break
             except BufferError:
                 # Back-pressure: the socket fills up behind us while the broker catches up.
-                self._producer.poll(0.1)
+                self._serve_callbacks(self._producer.poll, 0.1)
                 self._raise_failure()
+            except KafkaException as error:
+                raise PublishError(topic, error.args[0].str()) from error
         self._unpolled += 1
         if self._unpolled >= _POLL_EVERY_RECORDS:
             self._unpolled = 0
-            self._producer.poll(0)
+            self._serve_callbacks(self._producer.poll, 0)
+
+    def _serve_callbacks(self, serve: Callable[[float], int], timeout_s: float) -> int:
+        try:
+            return serve(timeout_s)
+        except (KafkaException, SystemError) as error:
+            # The client has given up for good. It says so by an exception set while our callback
+            # runs, which Python reports as a SystemError.
+            raise PublishError("every topic", str(error.__cause__ or error)) from error
 
     def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None:
