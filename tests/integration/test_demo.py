@@ -92,7 +92,8 @@ def write_recording(path):
     texts += [(f"61{n}.50000000", "1.00000000") for n in range(100, 400)]
     frames = [
         f'{{"stream":"btcusdt@trade","data":{{"e":"trade","E":{1723161255343 + n},"s":"BTCUSDT",'
-        f'"t":{900 + n},"p":"{price}","q":"{quantity}","T":{1723161255342 + n},"m":true,"M":true}}}}'
+        f'"t":{900 + n},"p":"{price}","q":"{quantity}","T":{1723161255342 + n},'
+        f'"m":true,"M":true}}}}'
         for n, (price, quantity) in enumerate(texts)
     ]
     bad = [
@@ -106,7 +107,10 @@ def write_recording(path):
 
 
 def test_recorded_frames_keep_every_digit(command, tmp_path):
-    """Prices and quantities in Gold are those of the frames, as decimals."""
+    """Prices and quantities in Gold are those of the frames, as decimals.
+
+    A later run in the same home may bring another exchange: everything is still accounted for.
+    """
     expected = write_recording(tmp_path / "frames.jsonl")
 
     result = command.demo("--frames", str(tmp_path / "frames.jsonl"))
@@ -118,6 +122,12 @@ def test_recorded_frames_keep_every_digit(command, tmp_path):
     reasons = command.query("SELECT error_reason FROM silver_dlq_trades ORDER BY 1")
     assert len(reasons) == 3 + 5
     assert all(row["error_reason"] for row in reasons)
+
+    both = command.demo("--trades", "300")
+
+    total = len(expected) + 300
+    assert (total, total, 0, 0) == totals(both)
+    assert both["bronze"] > result["bronze"]
 
 
 @pytest.mark.skipif(not RECORDINGS.exists(), reason=f"no recordings in {RECORDINGS}")

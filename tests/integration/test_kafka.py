@@ -60,7 +60,7 @@ def test_topics_are_as_the_contract_says_and_stay_as_they_are(broker):
     (future,) = admin.describe_configs([resource]).values()
     found = {name: entry.value for name, entry in future.result().items()}
     assert TOPIC_SETTINGS.items() <= found.items()
-    assert PARTITIONS == len(admin.list_topics().topics[TOPIC].partitions)
+    assert len(admin.list_topics().topics[TOPIC].partitions) == PARTITIONS
 
 
 def test_what_is_published_is_what_is_read(broker):

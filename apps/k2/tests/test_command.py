@@ -45,10 +45,11 @@ def k2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A lake with two Gold trades."""
-    catalog = open_catalog(LakeHome(tmp_path), create=True)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with two Gold trades; no query can change it."""
+    path = tmp_path_factory.mktemp("lake")
+    catalog = open_catalog(LakeHome(path), create=True)
     ensure_tables(catalog, all_tables(["binance"]))
     table = catalog.load_table(GOLD_TRADES.identifier)
     rows = [
@@ -60,7 +61,7 @@ def home(tmp_path: Path) -> Path:
         warnings.filterwarnings("ignore", "Parquet writer option", UserWarning)
         table.append(pa.Table.from_pylist(rows, table.schema().as_arrow()))
     catalog.close()
-    return tmp_path
+    return path
 
 
 def assert_one_sentence(outcome: Outcome, part: str) -> None:

@@ -1,17 +1,18 @@
-"""The local stack's claims on the machine: its ports and its home. Nothing is started here."""
+"""The local stack's claims on the machine: its ports and its home. No broker is started here."""
 
 import json
 import os
 import socket
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+import k2_feed.settings
+import k2_lake.settings
 from k2_cli.errors import HomeInUseError, PortTakenError
 from k2_cli.stack import Stack, check_ports
 from k2_medallion.jvm import Java
@@ -19,9 +20,9 @@ from k2_medallion.jvm import Java
 EXCHANGES = {"binance": ["BTC/USDT"], "kraken": ["BTC/USD", "ETH/USD"]}
 
 
-def make_stack(home: Path, port: int) -> Stack:
+def make_stack(home: Path, port: int, *earlier: str) -> Stack:
     """A stack that never gets as far as Java."""
-    return Stack(home, port, Java(Path("/no/java"), 21, "test"), [], EXCHANGES)
+    return Stack(home, port, Java(Path("/no/java"), 21, "test"), [], EXCHANGES, earlier)
 
 
 @pytest.fixture
@@ -83,20 +84,21 @@ def test_a_home_is_free_again_after_its_stack(tmp_path: Path, port: int):
             assert stack.home == tmp_path.resolve()
 
 
-def test_the_configuration_is_one_file_for_both_apps(tmp_path: Path, port: int):
-    """k2-feed and k2-lake read the same TOML; hostile characters in a path do it no harm."""
+def test_the_apps_are_told_what_the_stack_is(tmp_path: Path, port: int):
+    """Both read their files; hostile characters in a path do no harm."""
     home = tmp_path / 'a "quoted" \\ home'
-    with make_stack(home, port):
-        written = tomllib.loads((home / "k2.toml").read_text())
+    with make_stack(home, port, "coinbase") as stack:
+        stack.start_feed()
+        stack.start_lake()
+    feed = k2_feed.settings.read_settings(home / "feed.toml")
+    lake = k2_lake.settings.read_settings(home / "lake.toml")
 
-    assert written == {
-        "kafka": {"bootstrap_servers": f"127.0.0.1:{port}"},
-        "exchanges": [
-            {"name": name, "symbols": symbols, "url": f"ws://127.0.0.1:{port + 2}/{name}"}
-            for name, symbols in EXCHANGES.items()
-        ],
-        "lake": {"home": str(home.resolve())},
-    }
+    assert [feed.kafka.bootstrap_servers, lake.kafka.bootstrap_servers] == [f"127.0.0.1:{port}"] * 2
+    assert [(e.name, e.symbols, e.url) for e in feed.exchanges] == [
+        (name, symbols, f"ws://127.0.0.1:{port + 2}/{name}") for name, symbols in EXCHANGES.items()
+    ]
+    assert [e.name for e in lake.exchanges] == ["binance", "coinbase", "kraken"]
+    assert lake.lake.home == home.resolve()
 
 
 def is_taken(port: int) -> bool:

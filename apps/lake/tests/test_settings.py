@@ -142,3 +142,19 @@ def test_help_shows_an_example_and_the_tables_of_the_file():
     assert result.exit_code == 0
     assert "Example: k2-lake --config k2.toml" in result.stdout
     assert "kafka, exchanges and lake" in " ".join(result.stdout.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("entries", "complaint"),
+    [
+        ('[[exchanges]]\nname = "BINANCE"\n', "pattern"),
+        ('[[exchanges]]\nname = "a"\n' * 2, "twice"),
+    ],
+)
+def test_an_exchange_name_that_makes_no_table_is_refused(tmp_path, entries, complaint):
+    """Names become table and topic names: lower case, each once."""
+    path = tmp_path / "k2.toml"
+    path.write_text(entries)
+
+    with pytest.raises(ValidationError, match=complaint):
+        read_settings(path)

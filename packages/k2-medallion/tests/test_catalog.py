@@ -78,6 +78,14 @@ def test_an_empty_home_is_named_with_its_cure(tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_half_made_lake_is_named(tmp_path):
+    """A catalog file without its tables, as a killed lake leaves it, is no traceback."""
+    (tmp_path / "catalog.db").touch()
+
+    with pytest.raises(CatalogError, match="not complete"):
+        open_catalog(LakeHome(tmp_path))
+
+
 def test_a_table_without_snapshot_has_no_rows(catalog):
     """Counting works before the first batch, and before there is a table."""
     ensure_tables(catalog, SPECS)

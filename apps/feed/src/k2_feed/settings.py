@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,7 +27,7 @@ class ExchangeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     symbols: list[str] = Field(min_length=1)
     url: str | None = None
 
@@ -42,6 +42,15 @@ class FeedSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
     lake: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("exchanges")
+    @classmethod
+    def _name_each_once(cls, exchanges: list[ExchangeSettings]) -> list[ExchangeSettings]:
+        names = [exchange.name for exchange in exchanges]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice; put all its symbols into one entry")
+        return exchanges
 
     @classmethod
     def settings_customise_sources(

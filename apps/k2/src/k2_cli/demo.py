@@ -27,7 +27,7 @@ from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 
 from .broker import kafka_jars
 from .candles import draw_candles
-from .errors import StalledError
+from .errors import CommandError, StalledError
 from .memory import PeakMemory
 from .plan import Plan
 from .poison import produce_poison
@@ -63,7 +63,7 @@ def run_demo(
     """Play to the pipeline, wait until every record is in its table, and reconcile."""
     began = time.monotonic()
     since_ms = time.time_ns() // 1_000_000
-    home.mkdir(parents=True, exist_ok=True)
+    _make_home(home)
     plan = Plan(
         ledger=str(home.resolve() / _LEDGER_NAME),
         trade_count=trade_count,
@@ -212,6 +212,14 @@ class _Demo:
                 moved, last = time.monotonic(), counts
             if time.monotonic() - moved > _STALL_S:
                 raise StalledError(f"{what} has not moved", _STALL_S, self._stack.lake.log)
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(f"cannot make the home {home}: {reason}; take another --home") from error
 
 
 def _list_earlier(home: Path) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from k2_connectors.testing import Ledger, ReplayExchange
 
 from .plan import Plan, list_pairs
+from .stack import check_port
 
 
 def serve_plan(plan: Plan, port: int) -> None:
     """Serve a plan on 127.0.0.1 until SIGTERM or Ctrl-C."""
+    check_port(port, "the replay exchange")
     with Ledger(Path(plan.ledger)) as ledger:
         exchange = ReplayExchange(plan.play(ledger), list_pairs(plan.list_exchanges()), ledger)
         asyncio.run(_serve(exchange, port))

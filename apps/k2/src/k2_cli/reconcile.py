@@ -193,8 +193,8 @@ def _judge_dead_letters(ledger: Ledger, dead: pa.Table) -> tuple[int, int]:
     unexpected = 0
     for row in _iterate(dead):
         place = (row["kafka_topic"], row["kafka_partition"], row["kafka_offset"])
-        raw = row["raw_record"] or b""
-        identity = _decode_identity(codec, raw)
+        raw = row["raw_record"]
+        identity = _decode_identity(codec, raw) if raw else ()
         if raw in bad_records:
             found_records.add(raw)
         elif identity in bad_trades:

@@ -50,7 +50,10 @@ class Stack:
         self.lake = Child("lake", self.home)
         self._port = port
         self._exchange_url = f"127.0.0.1:{port + 2}"
-        self._environment = os.environ | {"JAVA_HOME": str(java.home)}
+        # Our children read the files we write: a K2_ variable meant for another Kafka must not
+        # send a demo's trades there.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("K2_")}
+        self._environment = inherited | {"JAVA_HOME": str(java.home)}
         self._lock: IO[str] | None = None
 
     @property
@@ -68,11 +71,15 @@ class Stack:
         self._lock = (self.home / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for child in self.children:
+                child.reap()
+            check_ports(self._port)
         except BlockingIOError:
+            self._lock.close()
             raise HomeInUseError(self.home) from None
-        for child in self.children:
-            child.reap()
-        check_ports(self._port)
+        except PortTakenError:
+            self._lock.close()
+            raise
         return self
 
     def __exit__(
@@ -147,9 +154,15 @@ def _quote(text: str) -> str:
 def check_ports(port: int) -> None:
     """Raise `PortTakenError` if one of the stack's ports is in use."""
     for offset, purpose in enumerate(_PURPOSES):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port + offset))
-            except OSError:
-                raise PortTakenError(port + offset, purpose, port + 1000) from None
+        check_port(port + offset, purpose)
+
+
+def check_port(port: int, purpose: str) -> None:
+    """Raise `PortTakenError` if a port of 127.0.0.1 is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            suggestion = port + 1000 if port < 60_000 else DEFAULT_PORT
+            raise PortTakenError(port, purpose, suggestion) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,7 +26,7 @@ class ExchangeSettings(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
 
 
 class DriverSettings(BaseModel):
@@ -50,6 +50,15 @@ class LakeSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
     lake: DriverSettings = DriverSettings()
+
+    @field_validator("exchanges")
+    @classmethod
+    def _name_each_once(cls, exchanges: list[ExchangeSettings]) -> list[ExchangeSettings]:
+        names = [exchange.name for exchange in exchanges]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name} is listed twice; put all its symbols into one entry")
+        return exchanges
 
     @classmethod
     def settings_customise_sources(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from k2_schemas import TradeFieldError
+
 from .errors import ConnectionLostError
 from .publish import Publisher
 from .transport import Connection, Transport, WebSocketTransport
@@ -20,6 +22,7 @@ _log = structlog.get_logger()
 
 _FIRST_DELAY_S = 0.25
 _MAX_DELAY_S = 30.0
+_MAX_DOUBLINGS = 10
 
 
 @dataclass
@@ -36,9 +39,10 @@ class FeedStats:
 class Feed:
     """Connects to one venue, decodes every frame, publishes every trade.
 
-    A frame that cannot be decoded goes to the dead letters. A lost connection is taken up again
-    after an exponential delay with full jitter. `run` ends when `stop` is set: the socket is
-    closed, what it had already delivered is published, and the publisher is flushed.
+    A frame that cannot be decoded or encoded goes to the dead letters. A lost connection is taken
+    up again after an exponential delay with full jitter. `run` ends when `stop` is set: the socket
+    is closed and what it had already delivered is published. However it ends, the publisher is
+    flushed.
     """
 
     def __init__(
@@ -57,6 +61,13 @@ class Feed:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; raise what reconnecting cannot cure."""
+        try:
+            await self._keep_connected(stop)
+        finally:
+            self._publisher.flush()
+        self._log.info("drained", frames=self.stats.frames, trades=self.stats.trades)
+
+    async def _keep_connected(self, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
             frames_before = self.stats.frames
@@ -70,8 +81,6 @@ class Feed:
                     self.stats.reconnects += 1
                     self._log.warning("connection_lost", reason=error.reason, failures=failures)
                     await _wait(stop, _delay_s(failures))
-        self._publisher.flush()
-        self._log.info("drained", frames=self.stats.frames, trades=self.stats.trades)
 
     async def _consume(self, connection: Connection, stop: asyncio.Event) -> None:
         closer = asyncio.create_task(_close_on(stop, connection))
@@ -87,11 +96,15 @@ class Feed:
         recv_ns = self._clock_ns()
         self.stats.frames += 1
         decoded = self.venue.decode(frame, recv_ns // 1000)
+        rejections = list(decoded.rejections)
         for trade in decoded.trades:
-            self._publisher.publish(trade)
-        self.stats.trades += len(decoded.trades)
-        if decoded.rejections:
-            reason = "; ".join(decoded.rejections)
+            try:
+                self._publisher.publish(trade)
+                self.stats.trades += 1
+            except TradeFieldError as error:
+                rejections.append(str(error))
+        if rejections:
+            reason = "; ".join(rejections)
             self._publisher.publish_dead_letter(frame, self.venue.name, reason, recv_ns)
             self.stats.dead_letters += 1
         elif decoded.control:
@@ -111,4 +124,5 @@ async def _wait(stop: asyncio.Event, delay_s: float) -> None:
 
 
 def _delay_s(failures: int) -> float:
-    return random.uniform(0, min(_MAX_DELAY_S, _FIRST_DELAY_S * 2**failures))  # noqa: S311
+    longest = _FIRST_DELAY_S * 2 ** min(failures, _MAX_DOUBLINGS)
+    return random.uniform(0, min(_MAX_DELAY_S, longest))  # noqa: S311

@@ -35,5 +35,5 @@ def _decode_line(
 ) -> RecordedFrame:
     try:
         return decoder.decode(line)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingError(path, f"line {number}: {error}") from error

@@ -13,8 +13,12 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from .errors import ConnectionLostError
 
-MAX_FRAME_BYTES = 1 << 20
-"""Larger frames end the connection: no exchange sends them, an attacker would."""
+MAX_FRAME_BYTES = 900_000
+"""Larger frames end the connection: no exchange sends them, an attacker would.
+
+Any frame must fit into one Kafka record (a million bytes with its headers), or it could not
+become a dead letter.
+"""
 
 
 class Connection(Protocol):

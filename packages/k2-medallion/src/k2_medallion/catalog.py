@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
+from pyiceberg.exceptions import (
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+)
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -27,6 +31,7 @@ from pyiceberg.types import (
     StringType,
     TimestamptzType,
 )
+from sqlalchemy.exc import OperationalError
 
 from .errors import CatalogError
 from .tables import NAMESPACE, TableSpec
@@ -84,6 +89,14 @@ def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
     if create:
         with suppress(NamespaceAlreadyExistsError):
             catalog.create_namespace(NAMESPACE)
+    try:
+        catalog.list_tables(NAMESPACE)
+    except (OperationalError, NoSuchNamespaceError) as error:
+        catalog.close()
+        raise CatalogError(
+            f"the lake in {home.path} is not complete; let the k2 demo or k2-lake that makes it "
+            "go on, or run it again"
+        ) from error
     return catalog
 
 

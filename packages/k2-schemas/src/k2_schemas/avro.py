@@ -52,8 +52,8 @@ class TradeCodec:
         """Return the wire frame of a trade; raise `TradeFieldError` for what V2 cannot hold."""
         out = BytesIO(self._header)
         out.seek(HEADER_BYTES)
-        record = trade_to_record(trade)
         try:
+            record = trade_to_record(trade)
             fastavro.schemaless_writer(out, self._writer_schema, record, strict=True)
         except (TypeError, ValueError, AttributeError, OverflowError, KeyError) as error:
             raise TradeFieldError("trade", trade.trade_id, str(error)) from error
@@ -73,13 +73,14 @@ class TradeCodec:
         try:
             record = fastavro.schemaless_reader(source, schema, None)
             trade = record_to_trade(cast("Mapping[str, Any]", record))
+            message_id = trade.message_id
         except SchemaError:
             raise
         except Exception as error:
             raise RecordDecodeError(schema_id, f"{type(error).__name__}: {error}") from error
         if source.tell() != len(body):
             raise RecordDecodeError(schema_id, f"{len(body) - source.tell()} trailing bytes")
-        if str(record["message_id"]) != trade.message_id:  # type: ignore[call-overload, index]
+        if str(record["message_id"]) != message_id:  # type: ignore[call-overload, index]
             raise RecordDecodeError(schema_id, "message_id is not the one of this trade")
         return trade
 
@@ -92,14 +93,14 @@ def trade_to_record(trade: Trade) -> dict[str, Any]:
         "symbol": trade.symbol,
         "exchange": trade.exchange,
         "asset_class": trade.asset_class,
-        "timestamp": trade.timestamp_us,
+        "timestamp": _check_time("timestamp", trade.timestamp_us),
         "price": _units_to_bytes("price", trade.price_units),
         "quantity": _units_to_bytes("quantity", trade.quantity_units),
         "currency": trade.currency,
         "side": trade.side,
         "trade_conditions": list(trade.trade_conditions),
         "source_sequence": trade.source_sequence,
-        "ingestion_timestamp": trade.ingestion_us,
+        "ingestion_timestamp": _check_time("ingestion_timestamp", trade.ingestion_us),
         "platform_sequence": trade.platform_sequence,
         "vendor_data": dict(trade.vendor_data),
     }
@@ -135,5 +136,16 @@ def _units_to_bytes(field: str, units: int) -> bytes:
     return units.to_bytes((units.bit_length() + 8) // 8, "big", signed=True)
 
 
+def _check_time(field: str, time_us: int) -> int:
+    # Avro's long holds more; a reader's datetime does not, and what we write must be readable.
+    if not _FIRST_US <= time_us <= _LAST_US:
+        raise TradeFieldError(field, time_us, "not within the years 1 to 9999")
+    return time_us
+
+
 def _to_microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
+
+
+_FIRST_US = _to_microseconds(datetime.min.replace(tzinfo=UTC))
+_LAST_US = _to_microseconds(datetime.max.replace(tzinfo=UTC))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from .errors import SchemaLockError, UnknownSchemaError
 
@@ -32,7 +33,11 @@ class FileRegistry:
     @classmethod
     def packaged(cls) -> FileRegistry:
         """Open the lock file that ships with this package; raise `SchemaLockError` if it lies."""
-        folder = resources.files(__package__).joinpath("avro")
+        return cls.from_folder(resources.files(__package__).joinpath("avro"))
+
+    @classmethod
+    def from_folder(cls, folder: Traversable) -> FileRegistry:
+        """Open the lock file of a folder and the schemas it names; raise `SchemaLockError`."""
         lock = json.loads(folder.joinpath(_LOCK_NAME).read_text(encoding="utf-8"))
         schemas = {}
         for entry in lock["schemas"]:

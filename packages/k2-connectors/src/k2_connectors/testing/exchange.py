@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from itertools import chain, islice
 
@@ -27,6 +28,7 @@ class ReplayExchange:
 
     Frames go out as fast as the client reads them. What is about to be sent is in the ledger
     first. A client that comes back is played everything again: a trade may come twice, never less.
+    Frames that contradict the ledger end `serve` with `LedgerConflictError`.
     """
 
     def __init__(
@@ -44,14 +46,20 @@ class ReplayExchange:
     @asynccontextmanager
     async def serve(self, port: int) -> AsyncIterator[int]:
         """Serve until the block ends; port 0 picks a free one. Yields the port."""
-        async with serve(
-            self._converse,
-            "127.0.0.1",
-            port,
-            compression=None,
-            process_request=self._answer_http,
-        ) as server:
-            yield next(iter(server.sockets)).getsockname()[1]
+        try:
+            async with (
+                asyncio.TaskGroup() as players,
+                serve(
+                    partial(self._converse, players),
+                    "127.0.0.1",
+                    port,
+                    compression=None,
+                    process_request=self._answer_http,
+                ) as server,
+            ):
+                yield next(iter(server.sockets)).getsockname()[1]
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     def _answer_http(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer GET /status: how many Kafka records the frames make, sent so far and in all."""
@@ -60,7 +68,7 @@ class ReplayExchange:
         status = {"sent_records": self._sent_records, "planned_records": self._planned_records}
         return socket.respond(HTTPStatus.OK, json.dumps(status))
 
-    async def _converse(self, socket: ServerConnection) -> None:
+    async def _converse(self, players: asyncio.TaskGroup, socket: ServerConnection) -> None:
         assert socket.request is not None
         venue = socket.request.path.split("/")[1].partition("?")[0]
         dialect = DIALECTS.get(venue)
@@ -73,8 +81,8 @@ class ReplayExchange:
                 await socket.send(frame)
             async for message in socket:
                 if await self._answer(socket, dialect, message) and not tasks:
-                    tasks.add(asyncio.create_task(self._play(socket, venue)))
-                    tasks.add(asyncio.create_task(_beat(socket, dialect.heartbeat)))
+                    tasks.add(players.create_task(self._play(socket, venue)))
+                    tasks.add(players.create_task(_beat(socket, dialect.heartbeat)))
         except ConnectionClosed:
             return
         finally:
@@ -88,7 +96,9 @@ class ReplayExchange:
         try:
             request = json.loads(message)
         except ValueError:
-            await socket.close(1008, "not JSON")
+            request = None
+        if not isinstance(request, dict):
+            await socket.close(1008, "not a JSON object")
             return False
         pairs = self._pairs[dialect.name]
         for reply in dialect.answer(request, pairs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from k2_schemas import InstrumentList, SchemaError
 
 from ..errors import RecordingError
 from ..record import read_frames
-from .dialects import DIALECTS, Dialect
+from .dialects import DIALECTS, Dialect, Number
 from .emission import Emission, SentTrade
 from .ledger import Ledger
 from .market import SPACING_US, MarketModel
@@ -26,6 +27,10 @@ _BAD_WITHIN = 1_000
 _DUPLICATE_EVERY = 100
 _BAD_KINDS = ("no side", "11-digit quantity", "price 0", "far future")
 _EPOCH_KEY = "model_epoch_us"
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_FIRST_US = -62_135_596_800_000_000
+_LAST_US = 253_402_300_799_999_999
+"""The years 1 to 9999, which is what a reader's datetime can hold."""
 
 
 def keep_epoch(ledger: Ledger, trade_count: int, now_us: int | None = None) -> int:
@@ -147,7 +152,8 @@ def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recordin
     frames = [frame for frame in map(_parse, raws) if frame is not None]
     dialect = _find_dialect(path, frames)
     trades = [trade for frame in frames for trade in dialect.read(frame).trades]
-    if not trades:
+    times = [trade.timestamp_us for trade in trades if _find_misfit(trade) is None]
+    if not times:
         raise RecordingError(path, f"no {dialect.name} trade in it")
     instruments = _list_instruments(path, dialect, symbols.get(dialect.name, ()), trades)
     return Recording(
@@ -155,7 +161,7 @@ def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recordin
         dialect=dialect,
         instruments=instruments,
         raws=raws,
-        last_us=max(trade.timestamp_us for trade in trades),
+        last_us=max(times),
         fingerprint=sha256("\n".join(raws).encode()).hexdigest()[:24],
     )
 
@@ -163,10 +169,16 @@ def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recordin
 def _parse(raw: str) -> dict[str, object] | None:
     """Parse a frame with its numbers left as text; None when it is no JSON object."""
     try:
-        frame = json.loads(raw, parse_float=str, parse_int=str)
+        frame = json.loads(
+            raw, parse_float=Number, parse_int=Number, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError):
         return None
     return frame if isinstance(frame, dict) else None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _find_dialect(path: Path, frames: Sequence[Mapping[str, object]]) -> Dialect:
@@ -196,7 +208,7 @@ def _label(raw: str, dialect: Dialect, instruments: InstrumentList, now_us: int)
     blank = Emission(raw.encode())
     if frame is None:
         return replace(blank, bad_frame="not JSON")
-    if not dialect.recognises(frame) and "id" not in frame:
+    if not dialect.recognises(frame):
         return replace(blank, bad_frame="unknown frame")
     reading = dialect.read(frame)
     problem = reading.problem
@@ -204,25 +216,36 @@ def _label(raw: str, dialect: Dialect, instruments: InstrumentList, now_us: int)
     bad_trades: list[tuple[SentTrade, str]] = []
     for read in reading.trades:
         trade = read._replace(symbol=instruments.find(read.pair).symbol)
-        fault = _find_fault(trade, now_us)
-        if fault is None:
-            trades.append(trade)
-        elif fault.startswith("digits"):
-            problem = problem or fault
-        else:
+        misfit = _find_misfit(trade)
+        if misfit is not None:
+            problem = problem or misfit
+        elif (fault := _find_fault(trade, now_us)) is not None:
             bad_trades.append((trade, fault))
+        else:
+            trades.append(trade)
     return replace(blank, trades=tuple(trades), bad_trades=tuple(bad_trades), bad_frame=problem)
 
 
-def _find_fault(trade: SentTrade, now_us: int) -> str | None:
-    """Judge a trade by the contract's own words, apart from the code under test."""
+def _find_misfit(trade: SentTrade) -> str | None:
+    """Say why contract V2 cannot hold a trade, apart from the code under test."""
+    texts = (trade.price, trade.quantity)
+    if not all(map(_DECIMAL.fullmatch, texts)):
+        return "not a number"
     try:
-        numbers = [Decimal(trade.price), Decimal(trade.quantity)]
+        if any(abs(n) >= 10**10 or n != round(n, 8) for n in map(Decimal, texts)):
+            return "digits beyond decimal(18,8)"
     except InvalidOperation:
-        return "digits: not a number"
-    if any(abs(n) >= 10**10 or n != round(n, 8) for n in numbers):
         return "digits beyond decimal(18,8)"
-    if any(n <= 0 for n in numbers):
+    if not -(2**63) <= int(trade.trade_id) < 2**63:
+        return "trade id beyond 64 bits"
+    if not _FIRST_US <= trade.timestamp_us <= _LAST_US:
+        return "time beyond the years 1 to 9999"
+    return None
+
+
+def _find_fault(trade: SentTrade, now_us: int) -> str | None:
+    """Say why no rule set may accept a trade, apart from the code under test."""
+    if Decimal(trade.price) <= 0 or Decimal(trade.quantity) <= 0:
         return "not positive"
     if not now_us - _YEAR_US <= trade.timestamp_us <= now_us:
         return "time out of range"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from k2_schemas import Trade
+from k2_schemas import Trade, TradeCodec
 
 
 @dataclass
 class MemoryPublisher:
-    """Keeps what a feed publishes, in order."""
+    """Keeps what a feed publishes, in order; refuses, as Kafka's does, what V2 cannot hold."""
 
     trades: list[Trade] = field(default_factory=list)
     dead_letters: list[tuple[bytes, str, str, int]] = field(default_factory=list)
     flushes: int = 0
+    codec: TradeCodec = field(default_factory=TradeCodec, repr=False)
 
     def publish(self, trade: Trade) -> None:
-        """Keep a trade."""
+        """Keep a trade; raise `k2_schemas.TradeFieldError` when it has no bytes."""
+        self.codec.encode(trade)
         self.trades.append(trade)
 
     def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:

@@ -8,6 +8,7 @@ Protocol: binance-spot-api-docs, web-socket-streams.md. `t` is the trade id, con
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -31,7 +32,7 @@ class _Envelope(msgspec.Struct):
 
 
 class _Trade(msgspec.Struct):
-    e: str
+    e: Literal["trade"]
     E: int
     s: str
     t: int

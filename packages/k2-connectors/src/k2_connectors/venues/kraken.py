@@ -87,7 +87,12 @@ class Kraken:
         for raw in batch:
             try:
                 trades.append(self._build_trade(self._trades.decode(raw), recv_us))
-            except (msgspec.MsgspecError, RecursionError, SchemaError) as error:
+            except (
+                msgspec.MsgspecError,
+                UnicodeDecodeError,
+                RecursionError,
+                SchemaError,
+            ) as error:
                 rejections.append(str(error))
         return Decoded(trades, rejections)
 

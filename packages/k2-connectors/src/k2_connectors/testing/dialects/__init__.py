@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .binance import BinanceDialect
-from .dialect import Dialect, Reading
+from .dialect import Dialect, Number, Reading
 from .kraken import KrakenDialect
 
-__all__ = ["DIALECTS", "BinanceDialect", "Dialect", "KrakenDialect", "Reading"]
+__all__ = ["DIALECTS", "BinanceDialect", "Dialect", "KrakenDialect", "Number", "Reading"]
 
 _ALL: tuple[Dialect, ...] = (BinanceDialect(), KrakenDialect())
 

@@ -8,13 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..emission import SentTrade
-from .dialect import Reading
+from .dialect import Reading, read_integer, read_text
 
 _TIMES = re.compile(r'("[ET]"\s*:\s*)(\d+)')
+_FIRST_MICROSECOND_STAMP = 10**14
+"""From here on a time is in microseconds (timeUnit=MICROSECOND): as milliseconds, year 5138."""
 
 
 class BinanceDialect:
-    """Binance spot: one trade a frame, times in milliseconds."""
+    """Binance spot: one trade a frame, times written in milliseconds."""
 
     name = "binance"
     heartbeat: str | None = None
@@ -24,8 +26,11 @@ class BinanceDialect:
         return base + quote
 
     def recognises(self, frame: Mapping[str, Any]) -> bool:
-        """Tell Binance's frames by their stream or event key."""
-        return "stream" in frame or "e" in frame
+        """Tell Binance's frames by their stream or event, and its replies by their id."""
+        if frame.get("stream") or frame.get("e"):
+            return True
+        reply_to = frame.get("id")
+        return type(reply_to) is str or re.fullmatch(r"-?\d+", str(reply_to)) is not None
 
     def greet(self) -> Sequence[str]:
         """Say nothing: Binance waits for the client."""
@@ -57,22 +62,39 @@ class BinanceDialect:
 
     def read(self, frame: Mapping[str, Any]) -> Reading:
         """Read a combined or raw trade frame."""
-        if "stream" in frame and not str(frame["stream"]).endswith("@trade"):
-            return Reading()
-        data = frame.get("data", frame)
-        if data.get("e") not in (None, "trade") or "id" in frame:
-            return Reading()
         try:
-            return Reading(trades=(self._read_trade(data),))
+            if read_text(frame.get("stream", "")).endswith("@trade"):
+                return Reading(trades=(self._read_trade(frame["data"]),))
+            if read_text(frame.get("e", "")) == "trade":
+                return Reading(trades=(self._read_trade(frame),))
+            return Reading()
         except (KeyError, ValueError, TypeError) as error:
             return Reading(problem=f"unreadable {error}")
 
     def _read_trade(self, data: Mapping[str, Any]) -> SentTrade:
-        pair = data["s"]
-        side = {True: "SELL", False: "BUY"}[data["m"]]
-        time_us = int(data["T"]) * 1000
-        return SentTrade("BINANCE", pair, data["t"], pair, data["p"], data["q"], side, time_us)
+        if data["e"] != "trade":
+            raise ValueError(f"event {data['e']!r} on a trade stream")
+        read_integer(data["E"])
+        pair = read_text(data["s"])
+        stamp = read_integer(data["T"])
+        return SentTrade(
+            exchange="BINANCE",
+            pair=pair,
+            trade_id=str(read_integer(data["t"])),
+            symbol=pair,
+            price=read_text(data["p"]),
+            quantity=read_text(data["q"]),
+            side={True: "SELL", False: "BUY"}[data["m"]],
+            timestamp_us=stamp if stamp >= _FIRST_MICROSECOND_STAMP else stamp * 1000,
+        )
 
     def shift_times(self, raw: str, shift_us: int) -> str:
         """Rewrite `E` and `T`; the shift must be whole milliseconds."""
-        return _TIMES.sub(lambda match: f"{match[1]}{int(match[2]) + shift_us // 1000}", raw)
+        return _TIMES.sub(lambda match: match[1] + _shift(match[2], shift_us), raw)
+
+
+def _shift(stamp: str, shift_us: int) -> str:
+    if len(stamp) > 20:
+        return stamp
+    unit_us = 1 if int(stamp) >= _FIRST_MICROSECOND_STAMP else 1000
+    return str(int(stamp) + shift_us // unit_us)

@@ -9,6 +9,26 @@ from typing import Any, Protocol
 from ..emission import SentTrade
 
 
+class Number(str):
+    """The text of a bare JSON number; a text in quotes is a plain `str`."""
+
+    __slots__ = ()
+
+
+def read_text(value: object) -> str:
+    """Return a text that stood in quotes; raise TypeError for anything else."""
+    if type(value) is not str:
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def read_integer(value: object) -> int:
+    """Return a bare whole number; raise TypeError or ValueError for anything else."""
+    if not isinstance(value, Number):
+        raise TypeError(f"{value!r} is not a number")
+    return int(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a recorded frame holds; texts as they stand, `symbol` still the venue's own.
@@ -21,7 +41,7 @@ class Reading:
 
 
 class Dialect(Protocol):
-    """One venue's protocol from the server's side. Frames are parsed with numbers kept as text."""
+    """One venue's protocol from the server's side. Frames come with numbers as `Number`."""
 
     name: str
     heartbeat: str | None

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..emission import SentTrade
-from .dialect import Reading
+from .dialect import Reading, read_integer, read_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = re.compile(r'("(?:timestamp|time_in|time_out)"\s*:\s*")([^"]+)(")')
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_ALIASES = {"XBT": "BTC", "XDG": "DOGE"}
 _STATUS = {
     "channel": "status",
     "type": "update",
@@ -32,7 +34,8 @@ class KrakenDialect:
 
     def recognises(self, frame: Mapping[str, Any]) -> bool:
         """Tell Kraken's frames by their channel, and its replies by their method."""
-        return "channel" in frame or ("method" in frame and "success" in frame)
+        method = frame.get("method")
+        return bool(frame.get("channel")) or (type(method) is str and method != "")
 
     def greet(self) -> Sequence[str]:
         """Send the status frame."""
@@ -72,11 +75,14 @@ class KrakenDialect:
 
     def read(self, frame: Mapping[str, Any]) -> Reading:
         """Read every trade of a batch; one that cannot be read is a problem of the frame."""
-        if frame.get("channel") != "trade":
+        channel, rows = frame.get("channel", ""), frame.get("data")
+        if type(channel) is str and channel != "trade":
             return Reading()
+        if channel != "trade" or not isinstance(rows, list):
+            return Reading(problem="unreadable batch")
         trades: list[SentTrade] = []
         problem = None
-        for row in frame.get("data", ()):
+        for row in rows:
             try:
                 trades.append(self._read_trade(row))
             except (KeyError, ValueError, TypeError) as error:
@@ -84,21 +90,47 @@ class KrakenDialect:
         return Reading(trades, problem)
 
     def _read_trade(self, row: Mapping[str, Any]) -> SentTrade:
-        pair = row["symbol"]
-        side = {"buy": "BUY", "sell": "SELL"}[row["side"]]
-        moment = datetime.fromisoformat(row["timestamp"])
-        time_us = (moment - _EPOCH) // timedelta(microseconds=1)
+        # Recordings and REST also write XBT/USD: the same book as BTC/USD.
+        assets = read_text(row["symbol"]).split("/")
+        pair = "/".join(_ALIASES.get(asset, asset) for asset in assets)
+        read_text(row.get("ord_type", ""))
+        moment = _read_time(read_text(row["timestamp"]))
         return SentTrade(
-            "KRAKEN", pair, row["trade_id"], pair, row["price"], row["qty"], side, time_us
+            exchange="KRAKEN",
+            pair=pair,
+            trade_id=str(read_integer(row["trade_id"])),
+            symbol=pair,
+            price=_read_decimal(row["price"]),
+            quantity=_read_decimal(row["qty"]),
+            side={"buy": "BUY", "sell": "SELL"}[row["side"]],
+            timestamp_us=(moment - _EPOCH) // timedelta(microseconds=1),
         )
 
     def shift_times(self, raw: str, shift_us: int) -> str:
         """Rewrite the RFC 3339 times."""
         shift = timedelta(microseconds=shift_us)
-        return _TIMES.sub(
-            lambda match: match[1] + _to_text(datetime.fromisoformat(match[2]) + shift) + match[3],
-            raw,
-        )
+        return _TIMES.sub(lambda match: match[1] + _shift(match[2], shift) + match[3], raw)
+
+
+def _read_decimal(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a number")
+    return str(value)
+
+
+def _read_time(text: str) -> datetime:
+    # fromisoformat alone takes far more than RFC 3339 allows.
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
+    return datetime.fromisoformat(text.upper())
+
+
+def _shift(text: str, shift: timedelta) -> str:
+    """Return the shifted time; a text that is no time with a zone stays as it is."""
+    try:
+        return _to_text(_read_time(text).astimezone(UTC) + shift)
+    except (ValueError, OverflowError):
+        return text
 
 
 def _to_text(moment: datetime) -> str:
