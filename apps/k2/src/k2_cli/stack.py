@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from k2_medallion.jvm import Java
+from k2_medallion.spark import SHORT_RUN_OPTIONS
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
 from .broker import Broker
@@ -112,7 +113,8 @@ class Stack:
     def start_lake(self) -> None:
         """Start k2-lake; it waits for the topics."""
         lines = [f"[[exchanges]]\nname = {_quote(name)}\n" for name in self.all_exchanges]
-        lines += ["[lake]", f"home = {_quote(str(self.home))}"]
+        options = ", ".join(map(_quote, SHORT_RUN_OPTIONS))
+        lines += ["[lake]", f"home = {_quote(str(self.home))}", f"java_options = [{options}]"]
         self._run(self.lake, "k2_lake", "--config", self._write_config("lake", lines))
 
     def check(self) -> None:

@@ -42,6 +42,7 @@ def run(
         jars=fetch_jars(spark_jars(), cache),
         master=settings.lake.master,
         driver_memory=settings.lake.driver_memory,
+        java_options=settings.lake.java_options,
     )
     registry = FileRegistry.packaged()
     sinks: list[Sink] = [TradeSink(name, catalog, registry) for name in exchanges]

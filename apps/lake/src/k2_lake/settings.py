@@ -37,6 +37,7 @@ class DriverSettings(BaseModel):
     home: Path = Path(".k2")
     master: str = "local[2]"
     driver_memory: str = "1g"
+    java_options: list[str] = []
     trigger_s: float = Field(default=1.0, gt=0)
 
 

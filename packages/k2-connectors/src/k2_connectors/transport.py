@@ -62,7 +62,12 @@ class WebSocketTransport:
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise ConnectionLostError(url, str(error) or type(error).__name__) from error
         async with socket:
-            yield _WebSocket(socket, url)
+            try:
+                yield _WebSocket(socket, url)
+            except BaseException:
+                # Nobody reads any more: a closing handshake behind unread frames would time out.
+                socket.transport.abort()
+                raise
 
 
 class _WebSocket:

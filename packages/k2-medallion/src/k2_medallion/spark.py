@@ -23,6 +23,10 @@ _JVM_OPTIONS = (
     "-Dorg.apache.avro.limits.collectionItems.maxLength=65536",
 )
 
+SHORT_RUN_OPTIONS = ("-XX:TieredStopAtLevel=1",)
+"""For runs of a minute: a first batch in two thirds of the time and 0.5 GB less, for a third less
+throughput once warm (measured with `k2 demo`, 20,000 and 500,000 trades)."""
+
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -54,6 +58,7 @@ def open_session(
     jars: Sequence[Path],
     master: str = "local[2]",
     driver_memory: str = "1g",
+    java_options: Sequence[str] = (),
     settings: Mapping[str, str] | None = None,
 ) -> SparkSession:
     """Start the JVM and return a session on the lake's catalog.
@@ -75,7 +80,7 @@ def open_session(
         **_catalog_settings(home),
         "spark.driver.memory": driver_memory,
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
-        "spark.driver.extraJavaOptions": " ".join(_JVM_OPTIONS),
+        "spark.driver.extraJavaOptions": " ".join([*_JVM_OPTIONS, *java_options]),
         "spark.local.dir": str(scratch.resolve()),
         "spark.sql.warehouse.dir": str(scratch.resolve()),
         **(settings or {}),

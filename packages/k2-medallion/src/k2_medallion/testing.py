@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from .catalog import CATALOG_NAME, LakeHome, ensure_tables, open_catalog
 from .jvm import fetch_jars, find_java, spark_jars
-from .spark import open_session
+from .spark import SHORT_RUN_OPTIONS, open_session
 from .tables import all_tables
 
 _KAFKA_SCHEMA = (
@@ -41,6 +41,7 @@ def open_test_session(home: LakeHome, cache: Path) -> SparkSession:
         home,
         java_home=find_java(cache, os.environ).home,
         jars=fetch_jars(spark_jars(), cache),
+        java_options=SHORT_RUN_OPTIONS,
         settings={"spark.sql.shuffle.partitions": "1"},
     )
 

@@ -71,7 +71,8 @@ def play_model(model: MarketModel, trade_count: int) -> dict[str, list[Emission]
             batch.append(trade)
             if len(batch) >= _batch_size(venue, position):
                 frames[venue].append(_render(DIALECTS[venue], held.pop(listing.pair)))
-        if position % _DUPLICATE_EVERY == 50 and frames[venue]:
+        # The pattern of listings makes the first of these Binance's, the second Kraken's.
+        if position % _DUPLICATE_EVERY in (50, 51) and frames[venue]:
             frames[venue].append(frames[venue][-1])
         position += 1
     for batch in held.values():
