@@ -4,9 +4,16 @@ import json
 
 import pytest
 
-from k2_medallion import CheckpointError
+from k2_medallion import (
+    CheckpointError,
+    TopicReplacedError,
+    all_tables,
+    bronze_trades,
+    ensure_tables,
+    open_catalog,
+)
 from k2_medallion.flow import Batch, Flow
-from k2_medallion.offsets import read_offset_log
+from k2_medallion.offsets import check_positions, claim_topic, read_offset_log
 
 
 class StubSink:
@@ -57,7 +64,8 @@ def test_a_checkpoint_ahead_of_the_tables_stops_the_flow(tmp_path):
     with pytest.raises(CheckpointError, match="rm -r") as caught:
         plan(tmp_path, [{0: 10}, {0: 20}], {0: 4})
 
-    assert (caught.value.held_offset, caught.value.read_offset) == (4, 10)
+    expected = "partition 0 is at offset 4 in the tables, the checkpoint goes on at 10"
+    assert expected == caught.value.problem
 
 
 def test_a_new_partition_starts_at_its_beginning(tmp_path):
@@ -67,6 +75,38 @@ def test_a_new_partition_starts_at_its_beginning(tmp_path):
     assert batch.offsets_read == 3
 
 
-def test_an_epoch_without_a_log_has_no_offsets(tmp_path):
-    """Reading the log of an epoch that Spark never planned is no error."""
+def test_an_epoch_without_a_log_is_not_taken_for_an_empty_one(tmp_path):
+    """Rows of an epoch that nobody can place are not passed over in silence."""
     assert read_offset_log(tmp_path, 7) is None
+    with pytest.raises(CheckpointError, match="no offset log"):
+        Flow(StubSink(), tmp_path, {})._plan_batch(7)
+
+
+def test_a_partition_that_only_one_driver_has_seen_does_not_change_the_id():
+    """Two drivers collide also while partitions are being added."""
+    one, other = Batch("f", {0: 4}, {0: 9}), Batch("f", {0: 4, 1: 0}, {0: 9, 1: 2})
+
+    assert "k2:f:0=4" == one.publish_id == other.publish_id
+
+
+def test_tables_ahead_of_their_topic_stop_the_flow():
+    """A topic made anew has other records under the same offsets."""
+    check_positions("t", {0: 5}, {0: 5})
+
+    with pytest.raises(TopicReplacedError, match="partition 0 ends at offset 4, the tables hold 5"):
+        check_positions("t", {0: 5}, {0: 4})
+
+
+def test_a_topic_of_another_id_is_refused(home):
+    """The first topic that a table has read is its topic."""
+    catalog = open_catalog(home, create=True)
+    ensure_tables(catalog, all_tables(["binance"]))
+    bronze = bronze_trades("binance")
+
+    claim_topic(catalog, bronze, "t", "one")
+    claim_topic(catalog, bronze, "t", "one")
+    claim_topic(catalog, bronze, "another", "two")
+
+    with pytest.raises(TopicReplacedError, match="its id is two, it was one"):
+        claim_topic(catalog, bronze, "t", "two")
+    catalog.close()

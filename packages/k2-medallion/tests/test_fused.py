@@ -5,6 +5,7 @@ import pytest
 from k2_medallion import (
     DEAD_LETTERS,
     GOLD_TRADES,
+    ConservationError,
     FencedError,
     bronze_trades,
     fused,
@@ -13,6 +14,7 @@ from k2_medallion import (
 )
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
+from k2_medallion.publish import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_schemas import FileRegistry, TradeCodec
@@ -164,6 +166,45 @@ def test_a_second_driver_with_other_rows_is_fenced(spark, sink):
 
     assert caught.value.publish_id == "k2:fused-binance:0=3,1=3"
     assert holdings(spark) == AFTER_BOTH
+
+
+def test_what_an_earlier_driver_published_under_an_id_is_checked(spark, sink):
+    """Silver has the id with fewer rows than Bronze now yields: stop, do not take it for done."""
+    write_first(spark, sink())
+    write_second(spark, sink())
+    bronze = bronze_trades("binance")
+    first, _ = list_published(open_catalog_table(sink, bronze), "fused-binance")
+    spark.sql(f"CALL k2.system.set_current_snapshot('{bronze.identifier}', {first.snapshot_id})")
+    more = [*SECOND, KafkaRecord(1, 4, CODEC.encode(make_trade(201)))]
+
+    with pytest.raises(ConservationError, match="as an earlier driver published") as caught:
+        write(spark, sink(), more, {0: 3, 1: 3}, {0: 5, 1: 5})
+
+    assert (caught.value.expected, caught.value.found) == (3, 2)
+
+
+def open_catalog_table(sink, spec):
+    """Load a table through the sink's own catalog."""
+    return sink()._load(spec)
+
+
+def test_positions_do_not_trust_the_newest_day_alone(spark, sink):
+    """A clock set back over midnight puts newer offsets into an older day."""
+    table = table_name(bronze_trades("binance"))
+    rows = [(0, 7, "2026-11-22"), (0, 3, "2026-11-23"), (1, 5, "2026-11-23"), (0, 1, "2026-11-20")]
+    frame = spark.createDataFrame(rows, "partition int, offset bigint, day string")
+    frame.selectExpr(
+        "'k' message_key",
+        "binary('x') raw_bytes",
+        "'market.crypto.trades.binance' topic",
+        "partition",
+        "offset",
+        "timestamp(day) kafka_timestamp",
+        "timestamp(day) ingestion_timestamp",
+        "date(day) ingestion_date",
+    ).writeTo(table).append()
+
+    assert sink().read_positions(spark, {0, 1}) == {0: 8, 1: 6}
 
 
 def test_an_empty_lake_has_no_positions(spark, sink):

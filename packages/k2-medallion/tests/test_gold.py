@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from k2_medallion import GOLD_TRADES
 from k2_medallion.bronze import to_bronze
-from k2_medallion.gold import select_new, to_gold
+from k2_medallion.gold import drop_known, find_known, to_gold
 from k2_medallion.publish import publish_rows
 from k2_medallion.silver import judge, to_silver
 from k2_medallion.spark import table_name
@@ -39,7 +39,7 @@ def new_ids(spark, trades, exchange="binance", first=START, last=START):
     """Return the ids of the trades that Gold lacks."""
     rows = gold_rows(spark, trades)
     table = spark.table(table_name(GOLD_TRADES))
-    new = select_new(rows, table, exchange, first, last)
+    new = drop_known(rows, find_known(rows, table, exchange, first, last))
     return sorted(int(row["trade_id"]) for row in new.collect())
 
 
@@ -97,7 +97,8 @@ def test_only_files_that_overlap_the_batch_are_read(spark):
         .distinct()
         .count()
     )
-    plan = select_new(rows, table, "binance", START, START)._jdf.queryExecution().toString()
+    known = find_known(rows, table, "binance", START, START)
+    plan = drop_known(rows, known)._jdf.queryExecution().toString()
 
     assert read == 1
     assert "BroadcastHashJoin" in plan

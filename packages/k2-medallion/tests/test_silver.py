@@ -106,7 +106,7 @@ def body_with(**changes):
     ],
 )
 def test_what_spark_alone_would_let_pass_is_dead(spark, value, reason):
-    """Wrapped decimals, bytes after the body, another exchange, no pair: refused as by the codec."""
+    """Wrapped decimals, bytes after the body, another exchange, no pair: all refused."""
     assert {0: (False, reason, "schema")} == verdicts(run(spark, [value]))
 
 

@@ -22,6 +22,8 @@ from k2_medallion import MedallionError
 
 from .settings import read_settings
 
+_log = structlog.get_logger()
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -57,6 +59,10 @@ def lake(
         _fail(f"{config}: not TOML: {error}")
     except MedallionError as error:
         _fail(str(error))
+    except Exception as error:  # noqa: BLE001 - Spark, Kafka and Java each bring a tree of their own
+        _log.error("failed", exc_info=True)
+        said = str(error).strip().splitlines() or ["no message"]
+        _fail(f"{type(error).__name__}: {said[0]}; the whole story is in the log above")
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -69,12 +75,13 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 def _configure_logging() -> None:
     """Log to stderr: for people on a terminal, JSON lines everywhere else."""
-    on_terminal = sys.stderr.isatty()
+    for_people = [structlog.dev.ConsoleRenderer()]
+    for_machines = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
+            *(for_people if sys.stderr.isatty() else for_machines),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -22,7 +22,7 @@ from .settings import LakeSettings
 
 _log = structlog.get_logger()
 
-_POLL_S = 0.2
+_POLL_S = 0.5
 
 
 def run(
@@ -59,15 +59,18 @@ def run(
 
 
 def _run_flows(spark: SparkSession, flows: list[Flow], stop: threading.Event) -> None:
-    started: list[Flow] = []
+    """Start each flow as soon as its topic exists; watch those that run."""
+    for flow in flows:
+        flow.roll_forward(spark)
+    running: list[Flow] = []
     try:
-        for flow in flows:
-            flow.start(spark, stop)
-            started.append(flow)
-        _log.info("running", flows=[flow.name for flow in flows], pid=os.getpid())
         while not stop.wait(_POLL_S):
             for flow in flows:
-                flow.check()
+                if flow in running:
+                    flow.check()
+                elif not stop.is_set() and flow.start(spark):
+                    running.append(flow)
+                    _log.info("running", flow=flow.name, pid=os.getpid())
     finally:
-        for flow in started:
+        for flow in running:
             flow.stop()

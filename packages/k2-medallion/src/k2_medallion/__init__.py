@@ -11,6 +11,7 @@ from .errors import (
     MedallionError,
     MissingExtraError,
     QueryError,
+    TopicReplacedError,
 )
 from .read import LakeReader
 from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, all_tables, bronze_trades, silver_trades
@@ -31,6 +32,7 @@ __all__ = [
     "MissingExtraError",
     "QueryError",
     "TableSpec",
+    "TopicReplacedError",
     "all_tables",
     "bronze_trades",
     "ensure_tables",

@@ -76,6 +76,8 @@ class LakeHome:
 
 def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
     """Open the catalog of a home; raise `CatalogError` when there is none and `create` is false."""
+    if set("%#?") & set(str(home.path.resolve())):
+        raise CatalogError(f"{home.path} has %, # or ? in its path, which a URL reads otherwise")
     if not home.catalog_file.exists():
         if not create:
             raise CatalogError(f"no lake in {home.path}; make one with: k2 demo --home {home.path}")

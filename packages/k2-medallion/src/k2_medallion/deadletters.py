@@ -12,7 +12,7 @@ from k2_schemas.topics import DEADLETTER_TOPIC, HEADER_REASON, HEADER_VENUE
 
 from .catalog import load_table
 from .flow import Batch
-from .offsets import Offsets, read_high_water
+from .offsets import Offsets, claim_topic, read_high_water
 from .publish import check_same_range, publish_rows
 from .spark import table_name
 from .tables import DEAD_LETTERS
@@ -40,7 +40,11 @@ class DeadLetterSink:
         named = rows.select(
             "dlq_date", *(F.col(name).alias(name.removeprefix("kafka_")) for name in _PLACE)
         )
-        return read_high_water(named, "dlq_date", wanted)
+        return read_high_water(named, DEAD_LETTERS, wanted)
+
+    def claim(self, topic_id: str) -> None:
+        """Tie the table's offsets of this topic to it."""
+        claim_topic(self._catalog, DEAD_LETTERS, self.topic, topic_id)
 
     def prepare(self, kafka: DataFrame) -> DataFrame:
         """Leave the stream as it is: headers are read per batch."""

@@ -26,8 +26,8 @@ _SEAL = "k2_seal"
 def decode(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
     """Decode Bronze rows (batch or streaming).
 
-    Returns `bronze` (the whole row as a struct), `schema_id`, the 15 trade columns (NULL where a row
-    does not decode or a value does not fit), and `frame_error` (NULL where the contract holds).
+    Returns `bronze` (the whole row as a struct), `schema_id`, the 15 trade columns (NULL where a
+    row does not decode or a value does not fit), and `frame_error` (NULL where the contract holds).
     """
     raw = F.col("bronze.raw_bytes")
     framed = (F.octet_length(raw) > HEADER_BYTES) & (F.hex(F.substring(raw, 1, 1)) == "00")

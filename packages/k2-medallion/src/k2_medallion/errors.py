@@ -6,9 +6,10 @@ MedallionError
 ├── CatalogError             no lake at this place, or a table that is not as its spec says
 ├── QueryError               SQL that is not a read-only query, or that DuckDB refuses
 ├── CheckpointError          checkpoint and tables disagree about what was read
-├── ConservationError        rows in are not rows out; nothing was published
+├── TopicReplacedError       the topic is not the one whose offsets the tables hold
+├── ConservationError        rows in are not rows out; that table was not published
 ├── FencedError              another driver published this range
-└── FlowStoppedError         a batch began after its flow was told to stop
+└── FlowStoppedError         a flow ended, or was told to, before a batch
 """
 
 from __future__ import annotations
@@ -42,23 +43,32 @@ class QueryError(MedallionError):
 
 
 class CheckpointError(MedallionError):
-    """The checkpoint has read further than the tables hold: starting would lose records."""
+    """Checkpoint and tables disagree about what was read; going on would lose records."""
 
-    def __init__(self, flow: str, checkpoint: Path, partition: int, held: int, read: int) -> None:
+    def __init__(self, flow: str, checkpoint: Path, problem: str) -> None:
         self.flow = flow
         self.checkpoint = checkpoint
-        self.partition = partition
-        self.held_offset = held
-        self.read_offset = read
+        self.problem = problem
         super().__init__(
-            f"flow {flow}: partition {partition} is at offset {held} in the tables, but the "
-            f"checkpoint goes on at {read}; the tables are right, so remove the checkpoint and "
-            f"start again: rm -r '{checkpoint}'"
+            f"flow {flow}: {problem}; the tables are right, so remove the checkpoint and start "
+            f"again: rm -r '{checkpoint}'"
+        )
+
+
+class TopicReplacedError(MedallionError):
+    """The topic is not the one whose offsets the tables hold."""
+
+    def __init__(self, topic: str, problem: str) -> None:
+        self.topic = topic
+        self.problem = problem
+        super().__init__(
+            f"topic {topic} is not the one this lake has read: {problem}; offsets would mean other "
+            "records, so use a new home, or bring the topic's data back"
         )
 
 
 class ConservationError(MedallionError):
-    """Rows in are not rows out. The batch was not published."""
+    """Rows in are not rows out. The table in question was not published; those before it were."""
 
     def __init__(self, flow: str, law: str, expected: int, found: int) -> None:
         self.flow = flow
@@ -66,8 +76,9 @@ class ConservationError(MedallionError):
         self.expected = expected
         self.found = found
         super().__init__(
-            f"flow {flow}: {law}: expected {expected} rows, found {found}; nothing was published, "
-            "start the lake again and keep its log if it happens twice"
+            f"flow {flow}: {law}: expected {expected} rows, found {found}; the flow has stopped "
+            "before that table. Start the lake again; if it happens twice, with the version and "
+            "rules that began the batch, and keep the log"
         )
 
 
@@ -84,4 +95,4 @@ class FencedError(MedallionError):
 
 
 class FlowStoppedError(MedallionError):
-    """A batch began after its flow was told to stop; it wrote nothing."""
+    """A flow ended by itself, or a batch began after it was told to stop and wrote nothing."""

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from .errors import CheckpointError, FlowStoppedError
-from .offsets import KafkaTopic, Offsets, read_offset_log
+from .offsets import Offsets, check_positions, describe_topic, read_offset_log
 
 _log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ MAX_OFFSETS_PER_BATCH = 200_000
 class Batch:
     """A range of one topic: per partition from `start` (inclusive) to `end` (exclusive).
 
-    The id names the start of every partition and nothing else, so two drivers that begin at one
+    The id names where each partition starts and nothing else, so two drivers that begin at one
     place collide, whatever their checkpoints say.
     """
 
@@ -37,8 +37,10 @@ class Batch:
 
     @property
     def publish_id(self) -> str:
-        """`k2:<flow>:<start offset of every partition>`."""
-        places = ",".join(f"{p}={offset}" for p, offset in sorted(self.start.items()))
+        """`k2:<flow>:<partition>=<start offset>,…`."""
+        # A partition at 0 goes unnamed, so that one which only one of the two drivers has seen yet
+        # does not make their ids differ.
+        places = ",".join(f"{p}={offset}" for p, offset in sorted(self.start.items()) if offset)
         return f"k2:{self.flow}:{places}"
 
     @property
@@ -60,6 +62,9 @@ class Sink(Protocol):
 
     def roll_forward(self, spark: SparkSession) -> None:
         """Finish what an earlier driver published in part."""
+
+    def claim(self, topic_id: str) -> None:
+        """Note which topic the tables' offsets belong to, or raise `TopicReplacedError`."""
 
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the next offset per partition, from the rows of the tables."""
@@ -94,17 +99,23 @@ class Flow:
         self._query: StreamingQuery | None = None
         self._log = _log.bind(flow=sink.flow)
 
-    def start(self, spark: SparkSession, stop: threading.Event) -> None:
-        """Roll forward, find the position in the tables, and start reading from there.
+    def roll_forward(self, spark: SparkSession) -> None:
+        """Finish what an earlier driver published in part; before any flow starts."""
+        self._sink.roll_forward(spark.newSession())
 
-        Waits for a topic that does not exist yet; starts nothing if `stop` is set meanwhile.
+    def start(self, spark: SparkSession) -> bool:
+        """Find the position in the tables and start reading from there.
+
+        Returns False, with nothing started, while the topic does not exist.
         """
         own = spark.newSession()
-        self._sink.roll_forward(own)
-        earliest = KafkaTopic(own, self._kafka, self._sink.topic).wait_for_earliest(stop)
-        if stop.is_set():
-            return
-        self._positions = earliest | self._sink.read_positions(own, set(earliest))
+        topic = describe_topic(own, self._kafka, self._sink.topic)
+        if topic is None:
+            return False
+        self._sink.claim(topic.topic_id)
+        held = self._sink.read_positions(own, set(topic.earliest))
+        check_positions(self._sink.topic, held, topic.latest)
+        self._positions = topic.earliest | held
         self._log.info("positions", topic=self._sink.topic, offsets=self._positions)
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
         stream = self._sink.prepare(self._read_stream(own))
@@ -115,6 +126,7 @@ class Flow:
             .trigger(processingTime=f"{self._trigger_s} seconds")
             .start()
         )
+        return True
 
     def check(self) -> None:
         """Raise what ended the query, if something did."""
@@ -163,7 +175,7 @@ class Flow:
         if not batch.offsets_read:
             return
         if replayed:
-            rows = self._drop_known(rows)
+            rows = self._drop_known(rows, batch)
         self._sink.write(rows, batch)
         self._positions |= batch.end
         self._log.info(
@@ -176,20 +188,26 @@ class Flow:
 
     def _plan_batch(self, epoch: int) -> tuple[Batch, bool]:
         """Return the part of an epoch that the tables lack, and whether they had some of it."""
-        end = read_offset_log(self._checkpoint, epoch) or {}
+        end = read_offset_log(self._checkpoint, epoch)
+        if end is None:
+            raise CheckpointError(self.name, self._checkpoint, f"epoch {epoch} has no offset log")
         planned = read_offset_log(self._checkpoint, epoch - 1) or dict(self._positions)
         start = {p: self._positions.get(p, 0) for p in end}
         for partition, held in start.items():
             read = planned.get(partition, held)
             if read > held:
-                raise CheckpointError(self.name, self._checkpoint, partition, held, read)
+                problem = (
+                    f"partition {partition} is at offset {held} in the tables, the checkpoint goes "
+                    f"on at {read}"
+                )
+                raise CheckpointError(self.name, self._checkpoint, problem)
         end = {p: max(offset, start[p]) for p, offset in end.items()}
         replayed = any(planned.get(p, held) < held for p, held in start.items())
         return Batch(self.name, start, end), replayed
 
-    def _drop_known(self, rows: DataFrame) -> DataFrame:
+    def _drop_known(self, rows: DataFrame, batch: Batch) -> DataFrame:
         partition, offset = self._sink.offset_columns
         fresh = F.lit(False)
-        for place, position in self._positions.items():
+        for place, position in batch.start.items():
             fresh = fresh | ((F.col(partition) == place) & (F.col(offset) >= position))
         return rows.where(fresh)

@@ -23,10 +23,10 @@ def to_gold(silver: DataFrame) -> DataFrame:
     )
 
 
-def select_new(
+def find_known(
     rows: DataFrame, gold: DataFrame, exchange: str, first: datetime, last: datetime
 ) -> DataFrame:
-    """Return the rows whose message_id the Gold table does not hold yet.
+    """Return the message_ids of `rows` that the Gold table holds already, each once.
 
     `first` and `last` bound the rows' timestamps. They enter the plan as literals, so only files
     that overlap are read; the hash side of the join is the batch, never the table.
@@ -35,5 +35,10 @@ def select_new(
         F.col("timestamp").between(F.lit(first - DEDUP_SLACK), F.lit(last + DEDUP_SLACK))
         & (F.col("exchange") == exchange.upper())
     ).select("message_id")
-    known = held.join(F.broadcast(rows.select("message_id")), "message_id", "left_semi")
+    batch = F.broadcast(rows.select("message_id"))
+    return held.join(batch, "message_id", "left_semi").distinct()
+
+
+def drop_known(rows: DataFrame, known: DataFrame) -> DataFrame:
+    """Return the rows whose message_id is not among the known ones."""
     return rows.join(F.broadcast(known), "message_id", "left_anti")

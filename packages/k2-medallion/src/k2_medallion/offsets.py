@@ -3,83 +3,117 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-_log = structlog.get_logger()
+from .errors import TopicReplacedError
+from .spark import table_name
+from .tables import TableSpec
 
-_TOPIC_POLL_S = 1.0
+_CLAIM_ATTEMPTS = 10
 
 Offsets = dict[int, int]
 """Next offset to read, per partition of one topic."""
 
 
-class KafkaTopic:
-    """A topic as Kafka's own admin client sees it, through the JVM that Spark runs in."""
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic's identity, and the first offset and the one after the last, per partition."""
 
-    def __init__(self, spark: SparkSession, settings: Mapping[str, str], topic: str) -> None:
-        self.topic = topic
-        self._jvm: Any = spark._jvm
-        self._settings = settings
+    topic_id: str
+    earliest: Offsets
+    latest: Offsets
 
-    def wait_for_earliest(self, stop: threading.Event) -> Offsets:
-        """Return the earliest offset of every partition; wait for a topic not yet created.
 
-        Returns no partition at all when `stop` was set before there was a topic.
-        """
-        earliest = self._read_earliest()
-        while not earliest and not stop.is_set():
-            _log.info("waiting_for_topic", topic=self.topic, created_by="k2-feed")
-            stop.wait(_TOPIC_POLL_S)
-            earliest = self._read_earliest()
-        return earliest
-
-    def _read_earliest(self) -> Offsets:
-        properties = self._jvm.java.util.Properties()
-        for key, value in self._settings.items():
-            properties.setProperty(key, value)
-        admin = self._jvm.org.apache.kafka.clients.admin.AdminClient.create(properties)
-        try:
-            return self._ask(admin)
-        finally:
-            admin.close()
-
-    def _ask(self, admin: Any) -> Offsets:
-        jvm = self._jvm
+def describe_topic(
+    spark: SparkSession, settings: Mapping[str, str], topic: str
+) -> TopicState | None:
+    """Ask Kafka, by the admin client of the JVM that Spark runs in; None if there is no topic."""
+    jvm: Any = spark._jvm
+    properties = jvm.java.util.Properties()
+    for key, value in settings.items():
+        properties.setProperty(key, value)
+    admin = jvm.org.apache.kafka.clients.admin.AdminClient.create(properties)
+    try:
+        if not admin.listTopics().names().get().contains(topic):
+            return None
         names = jvm.java.util.ArrayList()
-        names.add(self.topic)
-        if not admin.listTopics().names().get().contains(self.topic):
-            return {}
-        described = admin.describeTopics(names).allTopicNames().get().get(self.topic)
+        names.add(topic)
+        described = admin.describeTopics(names).allTopicNames().get().get(topic)
         partitions = [int(info.partition()) for info in described.partitions()]
-        earliest = jvm.org.apache.kafka.clients.admin.OffsetSpec.earliest()
-        wanted = jvm.java.util.HashMap()
-        places = {p: jvm.org.apache.kafka.common.TopicPartition(self.topic, p) for p in partitions}
-        for place in places.values():
-            wanted.put(place, earliest)
-        found = admin.listOffsets(wanted).all().get()
-        return {p: int(found.get(place).offset()) for p, place in places.items()}
+        spec = jvm.org.apache.kafka.clients.admin.OffsetSpec
+        earliest = _list_offsets(jvm, admin, topic, partitions, spec.earliest())
+        latest = _list_offsets(jvm, admin, topic, partitions, spec.latest())
+        return TopicState(described.topicId().toString(), earliest, latest)
+    finally:
+        admin.close()
 
 
-def read_high_water(rows: DataFrame, day: str, wanted: set[int]) -> Offsets:
+def _list_offsets(jvm: Any, admin: Any, topic: str, partitions: list[int], spec: Any) -> Offsets:
+    places = {p: jvm.org.apache.kafka.common.TopicPartition(topic, p) for p in partitions}
+    wanted = jvm.java.util.HashMap()
+    for place in places.values():
+        wanted.put(place, spec)
+    found = admin.listOffsets(wanted).all().get()
+    return {p: int(found.get(place).offset()) for p, place in places.items()}
+
+
+def claim_topic(catalog: SqlCatalog, spec: TableSpec, topic: str, topic_id: str) -> None:
+    """Note in a table which topic its offsets belong to; raise `TopicReplacedError` for another.
+
+    A topic that was deleted and made again has the same name and the same offsets, for other
+    records; only its id differs.
+    """
+    key = f"k2.topic-id.{topic}"
+    for attempt in range(_CLAIM_ATTEMPTS):
+        table = catalog.load_table(spec.identifier)
+        known = table.properties.get(key)
+        if known == topic_id:
+            return
+        if known is not None:
+            raise TopicReplacedError(topic, f"its id is {topic_id}, it was {known}")
+        try:
+            table.transaction().set_properties({key: topic_id}).commit_transaction()
+        except CommitFailedException:
+            # Another flow published into the table at this moment.
+            if attempt + 1 == _CLAIM_ATTEMPTS:
+                raise
+
+
+def check_positions(topic: str, held: Offsets, latest: Offsets) -> None:
+    """Raise `TopicReplacedError` if the tables hold offsets that the topic has not reached."""
+    for partition, position in held.items():
+        end = latest.get(partition, 0)
+        if position > end:
+            raise TopicReplacedError(
+                topic, f"partition {partition} ends at offset {end}, the tables hold {position}"
+            )
+
+
+def read_high_water(rows: DataFrame, spec: TableSpec, wanted: set[int]) -> Offsets:
     """Return the offset after the newest row, per partition, of one topic's rows in a table.
 
-    Reads the table day by day (column `day`) backwards, until all `wanted` partitions are found:
-    a long history is not scanned for what its last day knows.
+    `rows` has columns partition and offset, and the table's partition column. Days are read
+    backwards until all `wanted` partitions are found, and then one more: a clock set back over
+    midnight puts newer offsets into an older day.
     """
+    column, transform = spec.partition
+    parts = rows.sparkSession.table(f"{table_name(spec)}.partitions")
+    days = sorted({row[0] for row in parts.select(f"partition.{column}_{transform}").collect()})
     found: Offsets = {}
-    days = [row[0] for row in rows.select(day).distinct().orderBy(F.desc(day)).collect()]
-    for value in days:
-        newest = rows.where(F.col(day) == F.lit(value)).groupBy("partition").agg(F.max("offset"))
+    for day in reversed(days):
+        complete = wanted <= found.keys()
+        newest = rows.where(F.col(column) == F.lit(day)).groupBy("partition").agg(F.max("offset"))
         for partition, offset in newest.collect():
-            found.setdefault(partition, offset + 1)
-        if wanted <= found.keys():
+            found[partition] = max(found.get(partition, 0), offset + 1)
+        if complete:
             break
     return found
 

@@ -7,6 +7,7 @@ neither a replay nor a second driver can publish a batch twice (CherryPickOperat
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,16 +23,18 @@ from .spark import table_name
 from .tables import TableSpec
 
 _WAP_ID = "spark.wap.id"
+_ATTEMPT = "k2-attempt"
 _DUPLICATE = "org.apache.iceberg.exceptions.DuplicateWAPCommitException"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedSnapshot:
-    """A published batch: its id and where it stands in the table's history."""
+    """A published batch: its id, where it stands in the table's history, and its rows."""
 
     publish_id: str
     snapshot_id: int
     parent_id: int | None
+    row_count: int
 
 
 def publish_rows(
@@ -44,9 +47,10 @@ def publish_rows(
     """
     # The batch's own session: the shared one must never carry an id.
     spark = rows.sparkSession
+    attempt = uuid.uuid4().hex
     spark.conf.set(_WAP_ID, publish_id)
     try:
-        rows.writeTo(table_name(spec)).append()
+        rows.writeTo(table_name(spec)).option(f"snapshot-property.{_ATTEMPT}", attempt).append()
     except Py4JJavaError as error:
         # Staging itself is refused when the id is already published.
         if _is_duplicate(error):
@@ -55,7 +59,7 @@ def publish_rows(
     finally:
         spark.conf.unset(_WAP_ID)
     table = _load(spark, spec)
-    staged = _find_staged(table, publish_id)
+    staged = _find_staged(table, attempt)
     found = int(staged.summary().get("added-records") or 0)
     if found != expected_rows:
         raise ConservationError(flow, f"rows staged for {spec.name}", expected_rows, found)
@@ -72,7 +76,12 @@ def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
         publish_id = (summary["published-wap-id"] or summary["wap.id"]) if summary else None
         if publish_id and publish_id.startswith(prefix):
             found.append(
-                PublishedSnapshot(publish_id, snapshot.snapshot_id, snapshot.parent_snapshot_id)
+                PublishedSnapshot(
+                    publish_id=publish_id,
+                    snapshot_id=snapshot.snapshot_id,
+                    parent_id=snapshot.parent_snapshot_id,
+                    row_count=int(summary["added-records"] or 0),
+                )
             )
     return found[::-1]
 
@@ -121,13 +130,13 @@ def _load(spark: SparkSession, spec: TableSpec) -> Any:
     return load(spark._jsparkSession, table_name(spec))
 
 
-def _find_staged(table: Any, publish_id: str) -> Any:
-    """Return the newest snapshot staged under an id: leftovers of a crash may carry it too."""
+def _find_staged(table: Any, attempt: str) -> Any:
+    """Return what this very write staged: leftovers and rivals may carry the same batch's id."""
     snapshots = table.snapshots()
     for place in range(len(snapshots) - 1, -1, -1):
-        if snapshots[place].summary().get("wap.id") == publish_id:
+        if snapshots[place].summary().get(_ATTEMPT) == attempt:
             return snapshots[place]
-    raise AssertionError(f"Spark staged nothing under {publish_id}: is write.wap.enabled set?")
+    raise AssertionError(f"Spark has written no snapshot of attempt {attempt}")
 
 
 def _cherry_pick(table: Any, snapshot_id: int) -> bool:

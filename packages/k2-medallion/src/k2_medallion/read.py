@@ -18,7 +18,7 @@ _READ_ONLY = {duckdb.StatementType.SELECT}
 
 
 class LakeReader:
-    """SQL over one consistent set of table snapshots: those current when it was opened.
+    """SQL over the table snapshots that were current when it was opened, table by table.
 
     Every table is a view of its own name. The connection can read the tables' files and nothing
     else, and it cannot write. Use it as a context manager, or close it.
@@ -44,6 +44,8 @@ class LakeReader:
     def close(self) -> None:
         """Close the connection."""
         self._duck.close()
+        # Freed now: a connection that lives until Python ends makes DuckDB report leaks.
+        del self._duck
 
     def sql(self, query: str) -> pa.Table:
         """Run one SELECT and return its result; raise `QueryError` for anything else."""

@@ -8,7 +8,7 @@ Protocol: binance-spot-api-docs, web-socket-streams.md. `t` is the trade id, con
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,7 +28,7 @@ class _Envelope(msgspec.Struct):
     id: int | str | None = None
     code: int | None = None
     msg: str = ""
-    error: msgspec.Raw = msgspec.Raw()
+    error: dict[str, Any] | None = None
 
 
 class _Trade(msgspec.Struct):
@@ -94,8 +94,8 @@ class Binance:
         return Decoded(trades=(trade,))
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:
-        if envelope.code is not None or bytes(envelope.error):
-            reason = envelope.msg or bytes(envelope.error).decode(errors="replace")
+        if envelope.code is not None or envelope.error:
+            reason = envelope.msg or str(envelope.error or "")
             raise SubscriptionRejectedError(self.name, reason or f"code {envelope.code}")
         if "serverShutdown" in (envelope.e, envelope.stream.lstrip("!")):
             return Decoded(control="shutdown")
