@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +78,8 @@ def demo(
         typer.echo(json.dumps(result.reconciliation.to_dict() | figures))
     else:
         print_result(result, home, screen)
+    if result.breaches:
+        raise CommandError(f"rows are not conserved: {'; '.join(result.breaches)}")
     if not result.reconciliation.exact:
         raise CommandError("the tables and the ledger disagree: see missing and unexpected")
 
@@ -147,6 +150,8 @@ def exchange(
 
 def main() -> None:
     """Run the command; print our own errors as one sentence."""
+    # A polite end is as orderly as Ctrl-C: every process is ended before we are.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except (CommandError, ConnectorError, MedallionError, SchemaError) as error:

@@ -84,6 +84,13 @@ class Child:
             said = self._read_last_line() if code > 0 else ""
             raise ChildDiedError(self.name, code, self.log, said)
 
+    def stop_cleanly(self) -> None:
+        """End the process in order; raise `ChildDiedError` if it did not end well."""
+        self.stop()
+        code = self._process.returncode if self._process is not None else 0
+        if code:
+            raise ChildDiedError(self.name, code, self.log, self._read_last_line())
+
     def stop(self) -> None:
         """End the process in order: SIGTERM and, if that is not heard, SIGKILL."""
         self._stopping = True

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pyiceberg.catalog.sql import SqlCatalog
 from rich.text import Text
 
 from k2_connectors.testing import Ledger
@@ -27,6 +28,7 @@ from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 
 from .broker import kafka_jars
 from .candles import draw_candles
+from .conservation import find_breaches
 from .errors import CommandError, StalledError
 from .memory import PeakMemory
 from .plan import Plan
@@ -45,6 +47,7 @@ class DemoResult:
     """What a demo found, how long it took, and the most memory all its processes held."""
 
     reconciliation: Reconciliation
+    breaches: list[str]
     seconds: float
     peak_rss_mb: float
 
@@ -79,14 +82,15 @@ def run_demo(
             demo = _Demo(stack, plan, seed, screen)
             demo.start()
             demo.feed()
-            kafka_records = demo.settle()
+            kafka_records, offsets_written = demo.settle()
             with screen.step("Stopping the processes"):
                 stack.stop()
         with screen.step("Comparing every trade with the ledger"):
             ledger = Path(plan.ledger)
             result = reconcile(LakeHome(home), ledger, kafka_records, since_ms)
+            breaches = find_breaches(LakeHome(home), offsets_written)
     seconds = time.monotonic() - began
-    return DemoResult(result, round(seconds, 1), round(memory.peak_mb, 1))
+    return DemoResult(result, breaches, round(seconds, 1), round(memory.peak_mb, 1))
 
 
 def print_result(result: DemoResult, home: Path, screen: Screen) -> None:
@@ -116,7 +120,7 @@ class _Demo:
         self._seed = seed
         self._screen = screen
         self._home = LakeHome(stack.home)
-        self._target = 0
+        self._catalog: SqlCatalog | None = None
 
     def start(self) -> None:
         """Start broker, exchange and lake; the feed follows once there is a Kafka to feed."""
@@ -139,23 +143,23 @@ class _Demo:
                 poison = produce_poison(stack.broker.address, stack.exchanges, self._seed, ledger)
             status = stack.read_exchange_status()
             assert status is not None, "answered a moment ago"
-            self._target = before + status["planned_records"] + poison
-            self._wait_while_moving(lambda: self._count_ends() >= self._target, "Kafka")
+            target = before + status["planned_records"] + poison
+            self._wait_while_moving(lambda: self._count_ends() >= target, "Kafka")
             # Drains: closes the sockets, publishes what they had delivered, waits for the acks.
-            stack.feed.stop()
+            stack.feed.stop_cleanly()
             stack.exchange.stop()
 
-    def settle(self) -> int:
+    def settle(self) -> tuple[int, int]:
         """Wait until every record is in Silver or the dead letters, stop the lake between batches.
 
-        Returns how many records Kafka holds.
+        Returns how many records Kafka holds, and how many it has ever been given.
         """
         with self._screen.step("Bronze, Silver, dead letters, Gold"):
             target = self._count_ends()
             self._wait_while_moving(lambda: self._count_settled() >= target, "the lake")
-            self._stack.lake.stop()
-            held = self._stack.broker.count_records(self._stack.topics)
-            return sum(records for records, _ in held.values())
+            self._stack.lake.stop_cleanly()
+            counts = self._stack.broker.count_records(self._stack.topics).values()
+            return sum(records for records, _ in counts), sum(end for _, end in counts)
 
     def _topics_exist(self) -> bool:
         return set(self._stack.topics) <= self._stack.broker.list_topics()
@@ -170,7 +174,7 @@ class _Demo:
 
     def _count_tables(self) -> dict[str, int]:
         try:
-            catalog = open_catalog(self._home)
+            catalog = self._catalog = self._catalog or open_catalog(self._home)
         except CatalogError:
             return dict.fromkeys(("bronze", "silver", "dlq", "gold"), 0)
         exchanges = self._stack.all_exchanges
