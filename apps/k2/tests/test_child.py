@@ -152,7 +152,7 @@ def test_a_killed_child_is_reported_with_its_signal(child: Child):
 
 def test_a_failed_child_is_reported_with_its_last_words(child: Child):
     """The last line of the log that is not blank says why."""
-    start(child, "import sys; print('first'); sys.exit('no room on disk\\n\\n')")
+    start(child, "import sys; print('first', flush=True); sys.exit('no room on disk\\n\\n')")
     death = await_death(child)
 
     assert death.code == 1
