@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 import plotext
-import pyarrow as pa
 
 from k2_medallion import LakeReader
 from k2_medallion.read import CANDLES_SQL
@@ -14,15 +16,12 @@ _HEIGHT = 12
 
 def draw_candles(lake: LakeReader, width: int) -> list[str]:
     """Return one drawing per exchange and symbol: its newest candles, `width` columns wide."""
-    table = lake.sql(CANDLES_SQL)
-    keys = sorted(set(zip(table["exchange"].to_pylist(), table["symbol"].to_pylist(), strict=True)))
-    return [_draw(*key, _select(table, *key), width) for key in keys]
-
-
-def _select(table: pa.Table, exchange: str, symbol: str) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = table.to_pylist()
-    mine = [row for row in rows if row["exchange"] == exchange and row["symbol"] == symbol]
-    return mine[-_MAX_CANDLES:]
+    # The query orders by exchange and symbol, so each pair's candles stand together.
+    pairs = groupby(lake.sql(CANDLES_SQL).to_pylist(), itemgetter("exchange", "symbol"))
+    return [
+        _draw(exchange, symbol, list(candles)[-_MAX_CANDLES:], width)
+        for (exchange, symbol), candles in pairs
+    ]
 
 
 def _draw(exchange: str, symbol: str, candles: list[dict[str, object]], width: int) -> str:

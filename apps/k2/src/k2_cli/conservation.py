@@ -16,9 +16,9 @@ def find_breaches(home: LakeHome, offsets_written: int) -> list[str]:
     """
     exchanges = list_exchanges(open_catalog(home))
     with LakeReader(home) as lake:
-        held = _count(lake, f"silver_dlq_trades WHERE kafka_topic = '{DEADLETTER_TOPIC}'") + sum(
-            _count(lake, f"bronze_{name}_trades") for name in exchanges
-        )
+        held = count_source(
+            lake, f"silver_dlq_trades WHERE kafka_topic = '{DEADLETTER_TOPIC}'"
+        ) + sum(count_source(lake, f"bronze_{name}_trades") for name in exchanges)
         breaches = [line for name in exchanges for line in _check_exchange(lake, name)]
     if held != offsets_written:
         breaches.append(
@@ -30,14 +30,15 @@ def find_breaches(home: LakeHome, offsets_written: int) -> list[str]:
 
 def _check_exchange(lake: LakeReader, name: str) -> Iterator[str]:
     table = f"bronze_{name}_trades"
-    bronze, silver = _count(lake, table), _count(lake, f"silver_{name}_trades")
-    dead = _count(lake, f"silver_dlq_trades WHERE bronze_source = '{table}'")
-    places = _count(lake, f'(SELECT DISTINCT topic, "partition", "offset" FROM {table})')
+    bronze, silver = count_source(lake, table), count_source(lake, f"silver_{name}_trades")
+    dead = count_source(lake, f"silver_dlq_trades WHERE bronze_source = '{table}'")
+    places = count_source(lake, f'(SELECT DISTINCT topic, "partition", "offset" FROM {table})')
     if bronze != silver + dead:
         yield f"{table} has {bronze} rows, Silver {silver} and dead letters {dead}"
     if bronze != places:
         yield f"{table} has {bronze} rows of {places} places in Kafka"
 
 
-def _count(lake: LakeReader, source: str) -> int:
+def count_source(lake: LakeReader, source: str) -> int:
+    """Count the rows of a table, a filtered table or a subquery."""
     return int(lake.sql(f"SELECT count(*) FROM {source}").column(0)[0].as_py())

@@ -79,7 +79,7 @@ def run_demo(
         java = find_java(cache, os.environ)
         jars = _fetch(cache, screen)
         with Stack(home, port, java, jars, exchanges, _list_earlier(home)) as stack:
-            demo = _Demo(stack, plan, seed, screen)
+            demo = _Demo(stack, plan, screen)
             demo.start()
             demo.feed()
             kafka_records, offsets_written = demo.settle()
@@ -114,10 +114,9 @@ def print_result(result: DemoResult, home: Path, screen: Screen) -> None:
 class _Demo:
     """The demo's steps on a running stack."""
 
-    def __init__(self, stack: Stack, plan: Plan, seed: int, screen: Screen) -> None:
+    def __init__(self, stack: Stack, plan: Plan, screen: Screen) -> None:
         self._stack = stack
         self._plan = plan
-        self._seed = seed
         self._screen = screen
         self._home = LakeHome(stack.home)
         self._catalog: SqlCatalog | None = None
@@ -140,7 +139,9 @@ class _Demo:
             stack.start_feed()
             self._wait_for(self._topics_exist, "k2-feed has made no topics", 60)
             with Ledger(Path(self._plan.ledger)) as ledger:
-                poison = produce_poison(stack.broker.address, stack.exchanges, self._seed, ledger)
+                poison = produce_poison(
+                    stack.broker.address, stack.exchanges, self._plan.seed, ledger
+                )
             status = stack.read_exchange_status()
             assert status is not None, "answered a moment ago"
             target = before + status["planned_records"] + poison

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import islice
@@ -19,6 +19,8 @@ from k2_medallion.catalog import list_exchanges
 from k2_medallion.read import list_arrivals
 from k2_schemas import SchemaError, Trade, TradeCodec
 from k2_schemas.trade import MESSAGE_ID_NAMESPACE
+
+from .conservation import count_source
 
 _CHUNK_ROWS = 50_000
 _LEDGER_SCHEMA = pa.schema(
@@ -92,7 +94,10 @@ def reconcile(
     """Compare ledger and tables; freshness is of the trades new in Gold since `since_ms`."""
     exchanges = list_exchanges(open_catalog(home))
     with Ledger(ledger_path) as ledger, LakeReader(home) as lake:
-        rows = {name: _count_layer(lake, name, exchanges) for name in ("bronze", "silver")}
+        rows = {
+            layer: sum(count_source(lake, f"{layer}_{name}_trades") for name in exchanges)
+            for layer in ("bronze", "silver")
+        }
         with duckdb.connect(":memory:") as judge:
             judge.register("gold", lake.sql(_GOLD_SQL))
             judge.register("ledger", _read_ledger(ledger))
@@ -122,11 +127,6 @@ def reconcile(
         freshness_p99_s=tail,
         symbols=sorted(symbols),
     )
-
-
-def _count_layer(lake: LakeReader, layer: str, exchanges: Iterable[str]) -> int:
-    counts = (lake.sql(f"SELECT count(*) FROM {layer}_{name}_trades") for name in exchanges)
-    return sum(count.column(0)[0].as_py() for count in counts)
 
 
 def _single(judge: duckdb.DuckDBPyConnection, query: str) -> int:
