@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from k2_connectors import KafkaPublisher, Publisher, PublishError, create_topics
 from k2_connectors.testing import MemoryPublisher
 from k2_connectors.transport import MAX_FRAME_BYTES
-from k2_schemas import TradeFieldError
+from k2_schemas import FieldError
 from k2_schemas.testing import make_trade
 
 NOWHERE = "127.0.0.1:1"
@@ -26,7 +26,7 @@ def open_kafka() -> KafkaPublisher:
 
 def test_a_trade_without_bytes_is_refused_when_it_is_published(publisher: Publisher):
     """The feed learns at once, so that the frame can become a dead letter."""
-    with pytest.raises(TradeFieldError):
+    with pytest.raises(FieldError):
         publisher.publish(replace(make_trade(), source_sequence=2**63))
 
 

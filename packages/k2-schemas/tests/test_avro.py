@@ -19,7 +19,7 @@ from k2_schemas import (
     SchemaError,
     Trade,
     TradeCodec,
-    TradeFieldError,
+    FieldError,
     UnknownSchemaError,
     parse_frame,
 )
@@ -178,7 +178,7 @@ def test_a_record_without_its_pair_is_refused(vendor_data: object):
 def test_decimals_beyond_18_digits_are_refused_when_read(units: int):
     """fastavro would round them to 18 digits; we do not."""
     price = units.to_bytes((units.bit_length() + 8) // 8, "big", signed=True)
-    with pytest.raises(TradeFieldError):
+    with pytest.raises(FieldError):
         CODEC.decode(make_frame({"price": price}))
 
 
@@ -207,5 +207,5 @@ def test_decimals_beyond_18_digits_are_refused_when_read(units: int):
 def test_what_v2_cannot_hold_is_a_field_error(changes: dict[str, Any]):
     """Encoding refuses what decoding could not give back."""
     trade = msgspec.structs.replace(make_trade(), **changes)
-    with pytest.raises(TradeFieldError):
+    with pytest.raises(FieldError):
         CODEC.encode(trade)

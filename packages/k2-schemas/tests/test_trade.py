@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from k2_schemas import TradeFieldError, derive_message_id, parse_units
+from k2_schemas import FieldError, derive_message_id, parse_units
 from k2_schemas.testing import make_trade
 from k2_schemas.trade import (
     MAX_UNITS,
@@ -40,7 +40,7 @@ def test_decimal_texts_are_exact_or_refused(text: str):
     if holds:
         assert int(units) == parse_units("price", text)
     else:
-        with pytest.raises(TradeFieldError):
+        with pytest.raises(FieldError):
             parse_units("price", text)
 
 
@@ -51,7 +51,7 @@ def test_any_text_is_a_number_or_a_field_error(text: str):
     """Whatever an exchange sends, nothing but a field error escapes."""
     try:
         units = parse_units("quantity", text)
-    except TradeFieldError:
+    except FieldError:
         return
     assert units_to_decimal(units) == Decimal(text)
 
@@ -86,14 +86,14 @@ def test_what_v2_can_hold_is_taken(text: str, expected: int):
 )
 def test_more_than_ten_whole_digits_are_refused(text: str):
     """A value beyond decimal(18,8) is never wrapped or cut."""
-    with pytest.raises(TradeFieldError):
+    with pytest.raises(FieldError):
         parse_units("price", text)
 
 
 @pytest.mark.parametrize("text", ["0.123456789", "1e-9", "-0.000000001", "12e-10"])
 def test_a_ninth_fraction_digit_is_refused(text: str):
     """Nothing is rounded."""
-    with pytest.raises(TradeFieldError, match="more than 8 fraction digits"):
+    with pytest.raises(FieldError, match="more than 8 fraction digits"):
         parse_units("price", text)
 
 
@@ -106,7 +106,7 @@ def test_a_ninth_fraction_digit_is_refused(text: str):
 )
 def test_what_is_no_decimal_number_is_refused(text: str):
     """Python's own Decimal and int take some of these; the contract does not."""
-    with pytest.raises(TradeFieldError, match="not a decimal number"):
+    with pytest.raises(FieldError, match="not a decimal number"):
         parse_units("price", text)
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_decimal_number_is_refused(text: str):
 def test_a_megabyte_of_digits_is_refused_at_once(text: str):
     """A hostile frame must not buy a bignum: converting these would take minutes."""
     began = time.process_time()
-    with pytest.raises(TradeFieldError) as caught:
+    with pytest.raises(FieldError) as caught:
         parse_units("price", text)
 
     assert time.process_time() - began < 1
@@ -148,7 +148,7 @@ def test_decimals_come_back_as_the_units_they_were(units: int):
 @pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("Infinity"), 1.5, "1.5", None])
 def test_only_finite_decimals_become_units(value: object):
     """A float is never silently taken for a Decimal."""
-    with pytest.raises(TradeFieldError, match="not a finite Decimal"):
+    with pytest.raises(FieldError, match="not a finite Decimal"):
         decimal_to_units("price", value)  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from k2_schemas import TradeFieldError
+from k2_schemas import FieldError
 
 from .errors import ConnectionLostError
 from .publish import Publisher
@@ -101,7 +101,7 @@ class Feed:
             try:
                 self._publisher.publish(trade)
                 self.stats.trades += 1
-            except TradeFieldError as error:
+            except FieldError as error:
                 rejections.append(str(error))
         if rejections:
             reason = "; ".join(rejections)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import count
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from k2_schemas import Instrument, InstrumentList, Side, Trade, parse_units
+import msgspec
+
+from k2_schemas import InstrumentList, Trade, TradeFactory, open_trade_factory
 
 
-class Decoded(NamedTuple):
+class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What one frame held.
 
     `trades` are exact. `rejections` say why the frame, or a trade in it, must go to the dead
@@ -42,40 +43,15 @@ class Venue(Protocol):
         """
 
 
-class TradeBuilder:
-    """Builds a venue's trades, numbering them per symbol as this process saw them."""
+class TradeFactories(dict[str, TradeFactory]):
+    """One factory for each configured instrument of a venue, by the venue's own symbol.
 
-    def __init__(self, venue: str) -> None:
-        self._exchange = venue.upper()
-        self._sequences: dict[str, count[int]] = {}
+    Any other symbol raises `k2_schemas.UnknownSymbolError`, naming the closest.
+    """
 
-    def build(
-        self,
-        instrument: Instrument,
-        *,
-        trade_id: int,
-        price: str,
-        quantity: str,
-        side: Side,
-        timestamp_us: int,
-        recv_us: int,
-        extras: Iterable[tuple[str, str]] = (),
-    ) -> Trade:
-        """Return the trade; raise `k2_schemas.TradeFieldError` for digits V2 cannot hold."""
-        price_units = parse_units("price", price)
-        quantity_units = parse_units("quantity", quantity)
-        sequence = self._sequences.setdefault(instrument.pair, count(1))
-        return Trade(
-            trade_id=str(trade_id),
-            symbol=instrument.symbol,
-            exchange=self._exchange,
-            timestamp_us=timestamp_us,
-            price_units=price_units,
-            quantity_units=quantity_units,
-            currency=instrument.currency,
-            side=side,
-            ingestion_us=recv_us,
-            vendor_data={"pair": instrument.pair, **dict(extras)},
-            source_sequence=trade_id,
-            platform_sequence=next(sequence),
-        )
+    def __init__(self, instruments: InstrumentList) -> None:
+        super().__init__((i.pair, open_trade_factory(instruments.venue, i)) for i in instruments)
+        self._instruments = instruments
+
+    def __missing__(self, pair: str) -> TradeFactory:
+        return self[self._instruments.find(pair).pair]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from k2_connectors.testing import MarketModel, SentTrade
 from k2_connectors.testing.market import LISTINGS, SPACING_US, exchanges
 from k2_schemas import parse_units
-from k2_schemas.trade import units_to_decimal
+from k2_schemas.units import units_to_decimal
 
 EPOCH_US = 1_790_000_000_000_000
 SEEDS = st.integers(0, 2**64)

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
 from k2_schemas import FileRegistry
-from k2_schemas.avro import HEADER_BYTES
+from k2_schemas.frame import HEADER_BYTES
 from k2_schemas.trade import MESSAGE_ID_NAMESPACE
 
 from .tables import TRADE_COLUMNS

@@ -1,151 +1,149 @@
-"""Trade ↔ bytes: Avro bodies in Confluent framing (0x00, 4-byte big-endian schema id, body).
-
-The engine is fastavro. Decimals and times go in as scaled integers, which skips its Decimal and
-datetime paths; `references/codec.md` of the project has the figures.
-"""
+"""Avro: `compile` a schema once, then encode and decode its records. Exact, or an error."""
 
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from io import BytesIO
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-import fastavro
-from fastavro.schema import parse_schema
+from ._arrow import ArrowDecoder
+from ._backend import choose_engine
+from ._fastavro import FastavroEngine, parse_schema
+from ._plan import plan_schema
+from ._python import PythonEngine
+from .errors import SchemaParseError, UnsupportedSchemaError
+from .frame import frame_header
 
-from .errors import FrameError, RecordDecodeError, SchemaError, TradeFieldError
-from .registry import FileRegistry, LockedSchema
-from .topics import SUBJECT
-from .trade import MAX_UNITS, Trade, decimal_to_units
+SchemaSource = str | Mapping[str, Any]
+Record = Mapping[str, Any] | tuple[Any, ...]
 
-_HEADER = struct.Struct(">bI")
-HEADER_BYTES = _HEADER.size
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_WITHOUT_UNITS = "compile it without units"
 
 
-def parse_frame(frame: bytes) -> tuple[int, bytes]:
-    """Split a wire frame into schema id and body; raise `FrameError` when it has no header."""
-    if len(frame) <= HEADER_BYTES:
-        raise FrameError("shorter than its 5-byte header and a body", len(frame))
-    magic, schema_id = _HEADER.unpack_from(frame)
-    if magic != 0:
-        raise FrameError(f"first byte is 0x{magic & 0xFF:02x}, not 0x00", len(frame))
-    return schema_id, frame[HEADER_BYTES:]
+def compile(  # noqa: A001  # as in re.compile: k2_schemas.compile(schema)
+    schema: SchemaSource, *, reader: SchemaSource | None = None, units: bool = False
+) -> Codec:
+    """Return the codec of a schema, given as JSON text or as the parsed JSON object.
+
+    Decimals are `Decimal` (text is taken too), timestamps aware datetimes, uuids `UUID`. With
+    `units=True`, the fast form, they are scaled integers, integers of the schema's unit, and text.
+    With a `reader` schema, what was written with `schema` is decoded as `reader` (Avro 1.12
+    specification, schema resolution).
+
+    Schemas of records, string, long, int, boolean, bytes, double, enum, decimal on bytes,
+    timestamp-millis and -micros, uuid, array, map and nullable unions are compiled; any other is
+    handed to fastavro, which `Codec.engine` says. Raises `SchemaParseError` for a text that is no
+    schema and `UnsupportedSchemaError` for `units=True` with a schema that needs fastavro.
+    """
+    writer = parse_source(schema)
+    encoder = compile_engine(writer, units)
+    resolved = None if reader is None else parse_source(reader)
+    if resolved is None or _same(writer, resolved):
+        return Codec(encoder, encoder, writer)
+    if units:
+        raise UnsupportedSchemaError("units=True with a reader schema of its own", _WITHOUT_UNITS)
+    return Codec(encoder, FastavroEngine(writer, resolved), resolved)
 
 
-class TradeCodec:
-    """Encodes trades under one schema id and decodes frames of every locked id."""
-
-    def __init__(self, registry: FileRegistry | None = None) -> None:
-        self._registry = registry or FileRegistry.packaged()
-        latest = self._registry.latest(SUBJECT)
-        self.schema_id = latest.schema_id
-        self._header = _HEADER.pack(0, latest.schema_id)
-        self._writer_schema = _parse(latest)
-        self._reader_schemas = {latest.schema_id: self._writer_schema}
-
-    def encode(self, trade: Trade) -> bytes:
-        """Return the wire frame of a trade; raise `TradeFieldError` for what V2 cannot hold."""
-        out = BytesIO(self._header)
-        out.seek(HEADER_BYTES)
-        try:
-            record = trade_to_record(trade)
-            fastavro.schemaless_writer(out, self._writer_schema, record, strict=True)
-        except (TypeError, ValueError, AttributeError, OverflowError, KeyError) as error:
-            raise TradeFieldError("trade", trade.trade_id, str(error)) from error
-        return out.getvalue()
-
-    def decode(self, frame: bytes) -> Trade:
-        """Return the trade in a wire frame.
-
-        Raises `FrameError`, `UnknownSchemaError`, `RecordDecodeError` (also for trailing bytes and
-        for a message_id that is not the trade's own) or `TradeFieldError`; nothing else escapes.
-        """
-        schema_id, body = parse_frame(frame)
-        schema = self._reader_schemas.get(schema_id)
-        if schema is None:
-            schema = self._reader_schemas[schema_id] = _parse(self._registry.get(schema_id))
-        source = BytesIO(body)
-        try:
-            record = fastavro.schemaless_reader(source, schema, None)
-            trade = record_to_trade(cast("Mapping[str, Any]", record))
-            message_id = trade.message_id
-        except SchemaError:
-            raise
-        except Exception as error:
-            raise RecordDecodeError(schema_id, f"{type(error).__name__}: {error}") from error
-        if source.tell() != len(body):
-            raise RecordDecodeError(schema_id, f"{len(body) - source.tell()} trailing bytes")
-        if str(record["message_id"]) != message_id:  # type: ignore[call-overload, index]
-            raise RecordDecodeError(schema_id, "message_id is not the one of this trade")
-        return trade
+def parse_source(schema: SchemaSource) -> Any:
+    """Return fastavro's parsed form of a schema, or raise `SchemaParseError`."""
+    try:
+        return parse_schema(json.loads(schema) if isinstance(schema, str) else dict(schema))
+    except Exception as error:  # fastavro and json raise many kinds for what is no schema
+        raise SchemaParseError(f"{type(error).__name__}: {error}") from error
 
 
-def trade_to_record(trade: Trade) -> dict[str, Any]:
-    """Return the 15 fields in contract order, decimals as bytes and times as integers."""
-    return {
-        "message_id": trade.message_id,
-        "trade_id": trade.trade_id,
-        "symbol": trade.symbol,
-        "exchange": trade.exchange,
-        "asset_class": trade.asset_class,
-        "timestamp": _check_time("timestamp", trade.timestamp_us),
-        "price": _units_to_bytes("price", trade.price_units),
-        "quantity": _units_to_bytes("quantity", trade.quantity_units),
-        "currency": trade.currency,
-        "side": trade.side,
-        "trade_conditions": list(trade.trade_conditions),
-        "source_sequence": trade.source_sequence,
-        "ingestion_timestamp": _check_time("ingestion_timestamp", trade.ingestion_us),
-        "platform_sequence": trade.platform_sequence,
-        "vendor_data": dict(trade.vendor_data),
+def compile_engine(parsed: Any, units: bool, attributes: Sequence[str] | None = None) -> Any:
+    """Return the engine of a parsed schema; `attributes` are those of an object per field."""
+    plan = plan_schema(parsed)
+    if plan is not None:
+        return choose_engine(PythonEngine(plan, units, b"", attributes))
+    if units:
+        raise UnsupportedSchemaError("units=True with a type that only fastavro has", _WITHOUT_UNITS)
+    return FastavroEngine(parsed)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+class Codec:
+    """Encodes and decodes the Avro bodies of one schema. Safe to share between threads."""
+
+    __slots__ = {
+        "decode": "Return the record of a body (bytes), or raise `RecordDecodeError` with its offset.",
+        "decode_many": "Return the records of many bodies, as a list of dicts.",
+        "encode": "Return the body of a record (a mapping, or a tuple of all values in the schema's "
+        "order), or raise `FieldError` naming field and value.",
+        "encode_many": "Return the bodies of many records, as a list.",
+        "engine": "`cython`, `python` or `fastavro`: which one decodes.",
+        "schema": "The parsed schema that decoded records follow.",
+        "_arrow": "",
+        "_decoder": "",
+        "_encoder": "",
     }
 
+    encode: Callable[[Record], bytes]
+    encode_many: Callable[[Iterable[Record]], list[bytes]]
+    decode: Callable[[bytes], dict[str, Any]]
+    decode_many: Callable[[Iterable[bytes]], list[dict[str, Any]]]
 
-def record_to_trade(record: Mapping[str, Any]) -> Trade:
-    """Build a Trade from a decoded V2 record (Decimals and aware datetimes)."""
-    return Trade(
-        trade_id=record["trade_id"],
-        symbol=record["symbol"],
-        exchange=record["exchange"],
-        timestamp_us=_to_microseconds(record["timestamp"]),
-        price_units=decimal_to_units("price", record["price"]),
-        quantity_units=decimal_to_units("quantity", record["quantity"]),
-        currency=record["currency"],
-        side=record["side"],
-        ingestion_us=_to_microseconds(record["ingestion_timestamp"]),
-        vendor_data=record["vendor_data"],
-        source_sequence=record["source_sequence"],
-        platform_sequence=record["platform_sequence"],
-        trade_conditions=tuple(record["trade_conditions"]),
-    )
+    def __init__(self, encoder: Any, decoder: Any, schema: Any) -> None:
+        self._encoder = encoder
+        self._decoder = decoder
+        self._arrow: ArrowDecoder | None = None
+        self.schema: Any = schema
+        self.engine: str = decoder.name
+        # Bound once: a Python method around each would cost a tenth of the whole call.
+        self.encode = encoder.encode
+        self.encode_many = encoder.encode_many
+        self.decode = decoder.decode
+        self.decode_many = decoder.decode_many
 
+    def decode_arrow(self, bodies: Iterable[bytes]) -> Any:
+        """Return a `pyarrow.RecordBatch` of the bodies' records, decimals and times included.
 
-def _parse(schema: LockedSchema) -> Any:
-    # A fresh namespace each time: fastavro would otherwise refuse the same record name twice.
-    return parse_schema(json.loads(schema.text), {})
+        Needs pyarrow (`pip install 'k2-schemas[arrow]'`). Raises `UnsupportedSchemaError` for a
+        schema that fastavro decodes.
+        """
+        if self._arrow is None:
+            plan = self._decoder.plan
+            if plan is None:
+                raise UnsupportedSchemaError(
+                    "Arrow with a type that only fastavro has", "use decode_many"
+                )
+            self._arrow = ArrowDecoder(plan)
+        return self._arrow.decode(bodies)
 
-
-def _units_to_bytes(field: str, units: int) -> bytes:
-    if type(units) is not int or not -MAX_UNITS <= units <= MAX_UNITS:
-        raise TradeFieldError(field, units, "not a scaled integer within decimal(18,8)")
-    return units.to_bytes((units.bit_length() + 8) // 8, "big", signed=True)
-
-
-def _check_time(field: str, time_us: int) -> int:
-    # Avro's long holds more; a reader's datetime does not, and what we write must be readable.
-    if not _FIRST_US <= time_us <= _LAST_US:
-        raise TradeFieldError(field, time_us, "not within the years 1 to 9999")
-    return time_us
-
-
-def _to_microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    def framed(self, schema_id: int) -> tuple[Any, Any]:
+        """Return encoder and decoder that write and expect the header of a schema id."""
+        header = frame_header(schema_id)
+        return self._encoder.with_prefix(header), self._decoder.with_prefix(header)
 
 
-_FIRST_US = _to_microseconds(datetime.min.replace(tzinfo=UTC))
-_LAST_US = _to_microseconds(datetime.max.replace(tzinfo=UTC))
+class WireCodec:
+    """A codec for whole Kafka values: 0x00, 4-byte schema id, body. One id, known beforehand."""
+
+    __slots__ = {
+        "codec": "The codec of the bodies.",
+        "decode": "Return the record of a frame, or raise `FrameError`, `UnknownSchemaError` for "
+        "another id, or `RecordDecodeError`.",
+        "decode_many": "Return the records of many frames, as a list of dicts.",
+        "encode": "Return the frame of a record, or raise `FieldError`.",
+        "encode_many": "Return the frames of many records, as a list.",
+        "schema_id": "The id that every frame carries.",
+    }
+
+    encode: Callable[[Record], bytes]
+    encode_many: Callable[[Iterable[Record]], list[bytes]]
+    decode: Callable[[bytes], dict[str, Any]]
+    decode_many: Callable[[Iterable[bytes]], list[dict[str, Any]]]
+
+    def __init__(self, codec: Codec, schema_id: int) -> None:
+        encoder, decoder = codec.framed(schema_id)
+        self.codec = codec
+        self.schema_id = schema_id
+        self.encode = encoder.encode
+        self.encode_many = encoder.encode_many
+        self.decode = decoder.decode
+        self.decode_many = decoder.decode_many

@@ -1,12 +1,16 @@
 """Every error of k2-schemas.
 
 SchemaError
-├── TradeFieldError       a value that contract V2 cannot hold exactly
-├── FrameError            bytes that are not a Confluent-framed record
-├── RecordDecodeError     a frame whose body is not the record its schema says
-├── UnknownSchemaError    a schema id or subject that the lock file does not have
-├── SchemaLockError       a lock file and the schemas beside it disagree
-└── UnknownSymbolError    a venue symbol that is not in the configured list
+├── FieldError              a value that its schema cannot hold exactly
+├── FrameError              bytes that are not a Confluent-framed record
+├── RecordDecodeError       a body that is not the record its schema says
+├── SchemaParseError        a text that is no Avro schema
+├── UnsupportedSchemaError  a schema that this way of compiling does not cover
+├── UnknownSchemaError      a schema id or subject that nobody registered
+├── SchemaLockError         a lock file and the schemas it names disagree
+├── RegistryError           the schema registry did not answer, or refused
+├── MissingExtraError       an optional package is not installed
+└── UnknownSymbolError      a venue symbol that is not in the configured list
 """
 
 from __future__ import annotations
@@ -18,8 +22,11 @@ class SchemaError(Exception):
     """Base of every error this package raises."""
 
 
-class TradeFieldError(SchemaError):
-    """A value that contract V2 cannot hold exactly: nothing is rounded, nothing is guessed."""
+class FieldError(SchemaError):
+    """A value that its schema cannot hold exactly: nothing is rounded, nothing is guessed.
+
+    `field` is the path from the record down: `price`, `vendor_data['pair']`, `legs[2].quantity`.
+    """
 
     def __init__(self, field: str, value: object, reason: str) -> None:
         self.field = field
@@ -38,12 +45,36 @@ class FrameError(SchemaError):
 
 
 class RecordDecodeError(SchemaError):
-    """A frame whose body does not decode, to its last byte, with its writer's schema."""
+    """Bytes that do not decode, to their last one, with their writer's schema.
 
-    def __init__(self, schema_id: int, reason: str) -> None:
-        self.schema_id = schema_id
+    `offset` is where decoding stopped, in bytes from the start of what was given.
+    """
+
+    def __init__(self, reason: str, offset: int, schema_id: int | None = None) -> None:
         self.reason = reason
-        super().__init__(f"body does not decode with schema id {schema_id}: {reason}")
+        self.offset = offset
+        self.schema_id = schema_id
+        under = "" if schema_id is None else f" with schema id {schema_id}"
+        super().__init__(f"body does not decode{under}: {reason} (at byte {offset})")
+
+
+class SchemaParseError(SchemaError):
+    """A text that is no Avro schema."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"not an Avro schema: {reason}; the Avro 1.12 specification has the form of each type"
+        )
+
+
+class UnsupportedSchemaError(SchemaError):
+    """A valid schema that cannot be compiled, or not in the way that was asked for."""
+
+    def __init__(self, reason: str, cure: str) -> None:
+        self.reason = reason
+        self.cure = cure
+        super().__init__(f"cannot compile this schema: {reason}; {cure}")
 
 
 class UnknownSchemaError(SchemaError):
@@ -53,23 +84,42 @@ class UnknownSchemaError(SchemaError):
         self.wanted = wanted
         self.known = tuple(known)
         super().__init__(
-            f"schema {wanted!r} is not in the lock file (it has {', '.join(map(str, known))}); "
-            "add it to schemas.lock.json, or requeue the record once it is there"
+            f"schema {wanted!r} is not registered (known: {', '.join(map(str, known))}); register "
+            "it and add it to schemas.lock.json (k2 schema register, lock), then requeue the record"
         )
 
 
 class SchemaLockError(SchemaError):
-    """The lock file promises another schema than the file beside it holds."""
+    """A lock file promises another schema than the file or the server has."""
 
-    def __init__(self, subject: str, expected_sha256: str, found_sha256: str) -> None:
+    def __init__(self, subject: str, reason: str) -> None:
         self.subject = subject
-        self.expected_sha256 = expected_sha256
-        self.found_sha256 = found_sha256
+        self.reason = reason
         super().__init__(
-            f"schema of {subject} has SHA-256 {found_sha256[:12]}…, the lock file says "
-            f"{expected_sha256[:12]}…; a schema never changes under its id: restore the file, "
-            "or add the new text under a new id"
+            f"{subject}: {reason}; a schema never changes under its id: restore the file, "
+            "or lock the new text under a new id (k2 schema lock)"
         )
+
+
+class RegistryError(SchemaError):
+    """The schema registry did not answer in time, or refused."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(
+            f"schema registry {url}: {reason}; check that it runs and can be reached, "
+            "or work from the lock file alone"
+        )
+
+
+class MissingExtraError(SchemaError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"this needs {package}: pip install 'k2-schemas[{extra}]'")
 
 
 class UnknownSymbolError(SchemaError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .trade import Side, Trade, parse_units
+from .trade import Side, Trade
+from .units import parse_units
 
 EXAMPLE_TIME_US = 1_723_161_255_342_000
 

@@ -17,7 +17,7 @@ class MemoryPublisher:
     codec: TradeCodec = field(default_factory=TradeCodec, repr=False)
 
     def publish(self, trade: Trade) -> None:
-        """Keep a trade; raise `k2_schemas.TradeFieldError` when it has no bytes."""
+        """Keep a trade; raise `k2_schemas.FieldError` when it has no bytes."""
         self.codec.encode(trade)
         self.trades.append(trade)
 

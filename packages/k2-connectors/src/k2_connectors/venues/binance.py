@@ -15,10 +15,13 @@ import msgspec
 from k2_schemas import InstrumentList, SchemaError
 
 from ..errors import SubscriptionRejectedError
-from ..venue import Decoded, TradeBuilder
+from ..venue import Decoded, TradeFactories
 
 _FIRST_MICROSECOND_STAMP = 10**14
 """Times at or above this are microseconds (timeUnit=MICROSECOND); as milliseconds: year 5138."""
+
+
+_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 
 
 class _Envelope(msgspec.Struct):
@@ -31,7 +34,7 @@ class _Envelope(msgspec.Struct):
     error: dict[str, Any] | None = None
 
 
-class _Trade(msgspec.Struct):
+class _Trade(msgspec.Struct, gc=False):
     e: Literal["trade"]
     E: int
     s: str
@@ -40,6 +43,10 @@ class _Trade(msgspec.Struct):
     q: str
     T: int
     m: bool
+
+
+class _TradeFrame(msgspec.Struct, gc=False):
+    data: _Trade
 
 
 class Binance:
@@ -52,9 +59,9 @@ class Binance:
     ) -> None:
         self.instruments = InstrumentList(self.name, symbols, lambda base, quote: base + quote)
         self._base_url = base_url
-        self._builder = TradeBuilder(self.name)
+        self._factories = TradeFactories(self.instruments)
+        self._decode_trade_frame = msgspec.json.Decoder(_TradeFrame).decode
         self._envelopes = msgspec.json.Decoder(_Envelope)
-        self._trades = msgspec.json.Decoder(_Trade)
 
     @property
     def url(self) -> str:
@@ -70,28 +77,32 @@ class Binance:
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Decode one frame; see `Venue.decode`."""
         try:
-            envelope = self._envelopes.decode(frame)
-            if envelope.stream.endswith("@trade"):
-                return self._decode_trade(envelope.data, recv_us)
-            if envelope.e == "trade":
-                return self._decode_trade(frame, recv_us)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError) as error:
-            return Decoded(rejections=(str(error),))
-        return self._decode_control(envelope)
+            raw = self._decode_trade_frame(frame).data
+            trade = self._factories[raw.s].make(
+                raw.t,
+                raw.p,
+                raw.q,
+                "SELL" if raw.m else "BUY",
+                raw.T if raw.T >= _FIRST_MICROSECOND_STAMP else raw.T * 1000,
+                recv_us,
+                {"pair": raw.s, "event_time": str(raw.E)},
+            )
+        except _DECODE_ERRORS as error:
+            return self._decode_other(frame, recv_us, str(error))
+        return Decoded((trade,))
 
-    def _decode_trade(self, data: bytes | msgspec.Raw, recv_us: int) -> Decoded:
-        raw = self._trades.decode(data)
-        trade = self._builder.build(
-            self.instruments.find(raw.s),
-            trade_id=raw.t,
-            price=raw.p,
-            quantity=raw.q,
-            side="SELL" if raw.m else "BUY",
-            timestamp_us=raw.T if raw.T >= _FIRST_MICROSECOND_STAMP else raw.T * 1000,
-            recv_us=recv_us,
-            extras=(("event_time", str(raw.E)),),
-        )
-        return Decoded(trades=(trade,))
+    def _decode_other(self, frame: bytes, recv_us: int, reason: str) -> Decoded:
+        """Decode what is not a good trade of a combined stream; `reason` says why it is not."""
+        try:
+            envelope = self._envelopes.decode(frame)
+        except _DECODE_ERRORS as error:
+            return Decoded(rejections=(str(error),))
+        if envelope.stream.endswith("@trade"):
+            return Decoded(rejections=(reason,))
+        if envelope.e == "trade" and not envelope.data:
+            # A raw stream sends the trade alone; made into the form of a combined one.
+            return self.decode(b'{"stream":"@trade","data":%b}' % frame, recv_us)
+        return self._decode_control(envelope)
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:
         if envelope.code is not None or envelope.error:

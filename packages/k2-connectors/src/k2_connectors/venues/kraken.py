@@ -13,10 +13,10 @@ from typing import Literal
 
 import msgspec
 
-from k2_schemas import InstrumentList, SchemaError, Side, Trade, TradeFieldError, split_symbol
+from k2_schemas import InstrumentList, SchemaError, Side, Trade, FieldError, split_symbol
 
 from ..errors import SubscriptionRejectedError
-from ..venue import Decoded, TradeBuilder
+from ..venue import Decoded, TradeFactories
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -49,7 +49,7 @@ class Kraken:
     def __init__(self, symbols: Iterable[str], base_url: str = "wss://ws.kraken.com") -> None:
         self.instruments = InstrumentList(self.name, symbols, "{}/{}".format)
         self._base_url = base_url
-        self._builder = TradeBuilder(self.name)
+        self._factories = TradeFactories(self.instruments)
         self._envelopes = msgspec.json.Decoder(_Envelope)
         self._batches = msgspec.json.Decoder(list[msgspec.Raw])
         self._trades = msgspec.json.Decoder(_Trade)
@@ -98,18 +98,17 @@ class Kraken:
 
     def _build_trade(self, raw: _Trade, recv_us: int) -> Trade:
         if raw.timestamp.tzinfo is None:
-            raise TradeFieldError("timestamp", raw.timestamp, "has no time zone")
+            raise FieldError("timestamp", raw.timestamp, "has no time zone")
         # v2 writes BTC/USD; XBT/USD still appears in recordings and in REST names.
         pair = "/".join(split_symbol(raw.symbol))
-        return self._builder.build(
-            self.instruments.find(pair),
-            trade_id=raw.trade_id,
-            price=_number_text(raw.price),
-            quantity=_number_text(raw.qty),
-            side=_SIDES[raw.side],
-            timestamp_us=(raw.timestamp - _EPOCH) // _MICROSECOND,
-            recv_us=recv_us,
-            extras=(("ord_type", raw.ord_type),),
+        return self._factories[pair].make(
+            raw.trade_id,
+            _number_text(raw.price),
+            _number_text(raw.qty),
+            _SIDES[raw.side],
+            (raw.timestamp - _EPOCH) // _MICROSECOND,
+            recv_us,
+            {"pair": pair, "ord_type": raw.ord_type},
         )
 
     def _decode_reply(self, envelope: _Envelope) -> Decoded:

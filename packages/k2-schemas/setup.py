@@ -1,0 +1,26 @@
+"""Build the optional C engine; a machine without a compiler gets the package without it."""
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SOURCE = Path("src/k2_schemas/_native.pyx")
+
+extension = Extension(
+    "k2_schemas._native",
+    [str(SOURCE)],
+    # So that a test can tell an engine that was built from another text.
+    define_macros=[("K2_SOURCE_DIGEST", f'"{sha256(SOURCE.read_bytes()).hexdigest()}"')],
+    extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
+    optional=True,
+)
+
+setup(
+    # The engine copies doubles as the machine holds them; Avro wants them little-endian.
+    ext_modules=cythonize([extension], build_dir="build")
+    if sys.byteorder == "little"
+    else [],
+)

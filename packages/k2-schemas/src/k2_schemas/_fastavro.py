@@ -1,0 +1,235 @@
+"""The fallback: fastavro for the schemas that our plan does not cover, held to our strictness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from typing import Any, cast
+
+import fastavro
+
+from ._limits import is_uuid
+from ._python import as_bytes, check_prefix
+from .errors import FieldError, RecordDecodeError, UnsupportedSchemaError
+from .units import decimal_to_units
+
+
+class FastavroEngine:
+    """Encodes with one parsed schema and decodes with it, resolved to `reader` if there is one."""
+
+    name = "fastavro"
+    plan = None
+
+    def __init__(self, schema: Any, reader: Any = None, prefix: bytes = b"") -> None:
+        self._schema = schema
+        self._reader = reader
+        self.prefix = prefix
+        self._check = _Checker(schema)
+
+    def with_prefix(self, prefix: bytes) -> FastavroEngine:
+        """Return the same engine with another prefix."""
+        return FastavroEngine(self._schema, self._reader, prefix)
+
+    def encode(self, record: Any) -> bytes:
+        """Return prefix and body of a record, or raise `FieldError`."""
+        self._check.check(self._schema, record, "")
+        out = BytesIO()
+        out.write(self.prefix)
+        try:
+            fastavro.schemaless_writer(out, self._schema, record, strict=True)
+        except Exception as error:  # fastavro raises whatever the value made it raise
+            raise FieldError("record", record, f"{type(error).__name__}: {error}") from error
+        return out.getvalue()
+
+    def encode_many(self, records: Iterable[Any]) -> list[bytes]:
+        """Return prefix and body of each record."""
+        return [self.encode(record) for record in records]
+
+    def decode(self, data: bytes) -> Any:
+        """Return the record behind the prefix, or raise `RecordDecodeError`."""
+        data = as_bytes(data)
+        check_prefix(data, self.prefix)
+        source = BytesIO(data)
+        source.seek(len(self.prefix))
+        try:
+            record = fastavro.schemaless_reader(source, self._schema, self._reader)
+        except Exception as error:  # corrupt bytes make fastavro raise whatever comes
+            reason = f"{type(error).__name__}: {error}"
+            raise RecordDecodeError(reason, min(source.tell(), len(data))) from error
+        if source.tell() != len(data):
+            raise RecordDecodeError(f"{len(data) - source.tell()} trailing bytes", source.tell())
+        return record
+
+    def decode_many(self, bodies: Iterable[bytes]) -> list[Any]:
+        """Return the record of each body."""
+        return [self.decode(body) for body in bodies]
+
+    def decode_row(self, data: bytes) -> tuple[Any, ...]:
+        """Return the values of the record behind the prefix, in the schema's order."""
+        return tuple(self.decode(data).values())
+
+
+class _Checker:
+    """Refuses what fastavro would take and change: the wrong number types, times and digits."""
+
+    def __init__(self, schema: Any) -> None:
+        self._named: dict[str, Any] = {}
+        self._collect(schema)
+
+    def _collect(self, schema: Any) -> None:
+        """Remember the named types, and refuse arrays whose items could take no bytes."""
+        if isinstance(schema, list):
+            for branch in schema:
+                self._collect(branch)
+        elif isinstance(schema, dict):
+            if "name" in schema:
+                self._named[schema["name"]] = schema
+            for field in schema.get("fields", ()):
+                self._collect(field["type"])
+            for part in ("items", "values", "type"):
+                if isinstance(schema.get(part), (dict, list)):
+                    self._collect(schema[part])
+            if schema["type"] == "array" and self._weighs_nothing(schema["items"]):
+                raise UnsupportedSchemaError(
+                    "an array of items without bytes, which ten bytes could make endless",
+                    "give the items a field",
+                )
+
+    def _weighs_nothing(self, schema: Any, inside: frozenset[str] = frozenset()) -> bool:
+        schema = self._named.get(schema, schema) if isinstance(schema, str) else schema
+        if isinstance(schema, list):
+            return False
+        name = schema if isinstance(schema, str) else schema["type"]
+        if isinstance(name, (dict, list)):
+            return self._weighs_nothing(name, inside)
+        if name == "record":
+            deeper = inside | {schema["name"]}
+            return schema["name"] in inside or all(
+                self._weighs_nothing(field["type"], deeper) for field in schema["fields"]
+            )
+        return name == "null" or (name == "fixed" and schema["size"] == 0)
+
+    def check(self, schema: Any, value: Any, path: str) -> None:
+        """Raise `FieldError` for a value that its schema cannot hold exactly."""
+        if isinstance(schema, list):
+            return self._check_union(schema, value, path)
+        if isinstance(schema, str):
+            schema = self._named.get(schema, {"type": schema})
+        name = schema["type"]
+        if isinstance(name, (dict, list)):
+            return self.check(name, value, path)
+        check = _CHECKS.get(schema.get("logicalType")) or _CHECKS.get(name)
+        if check is not None:
+            return check(self, schema, value, path)
+        return None
+
+    def _check_union(self, branches: list[Any], value: Any, path: str) -> None:
+        if isinstance(value, tuple) and len(value) == 2:
+            return  # (branch name, value): fastavro looks the branch up by itself
+        refusals = []
+        for branch in branches:
+            try:
+                return self.check(branch, value, path)
+            except FieldError as error:
+                refusals.append(error.reason)
+        raise FieldError(path or "record", value, "fits no branch: " + "; ".join(refusals))
+
+    def check_record(self, schema: Mapping[str, Any], value: Any, path: str) -> None:
+        """Check every field; unknown ones and missing ones without default are refused."""
+        if not isinstance(value, Mapping):
+            raise FieldError(path or "record", value, "not a mapping")
+        known = {field["name"]: field for field in schema["fields"]}
+        for name in value:
+            if name not in known and name != "-type":
+                raise FieldError(_join(path, name), value[name], "the schema has no such field")
+        for name, field in known.items():
+            if name in value:
+                self.check(field["type"], value[name], _join(path, name))
+            elif "default" not in field:
+                reason = "the record lacks this field, and the schema has no default for it"
+                raise FieldError(_join(path, name), value, reason)
+
+    def check_items(self, schema: Mapping[str, Any], value: Any, path: str) -> None:
+        """Check every item of an array."""
+        if not isinstance(value, (list, tuple)):
+            raise FieldError(path, value, "not a list or tuple")
+        for number, item in enumerate(value):
+            self.check(schema["items"], item, f"{path}[{number}]")
+
+    def check_values(self, schema: Mapping[str, Any], value: Any, path: str) -> None:
+        """Check every value of a map."""
+        if not isinstance(value, Mapping):
+            raise FieldError(path, value, "not a mapping")
+        for key, item in value.items():
+            self.check("string", key, f"{path}[{key!r:.40}]")
+            self.check(schema["values"], item, f"{path}[{key!r:.40}]")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else str(name)
+
+
+def _check_type(*types: type, reason: str) -> Any:
+    def check(_: _Checker, schema: Any, value: Any, path: str) -> None:
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise FieldError(path or "record", value, reason)
+
+    return check
+
+
+def _check_integer(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    bits = 32 if schema["type"] == "int" else 64
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FieldError(path or "record", value, f"not an int, which Avro's {schema['type']} is")
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        raise FieldError(path or "record", value, f"beyond the {bits} bits of {schema['type']}")
+
+
+def _check_decimal(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    decimal_to_units(path or "record", value, schema.get("scale", 0), schema["precision"])
+
+
+def _check_moment(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    if getattr(value, "utcoffset", lambda: None)() is None:
+        raise FieldError(path or "record", value, "not an aware datetime")
+
+
+def _check_uuid(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    if not is_uuid(str(value)):
+        raise FieldError(path or "record", value, "not a UUID, nor 36 characters of one")
+
+
+_CHECKS: dict[str | None, Any] = {
+    "null": _check_type(type(None), reason="not None"),
+    "boolean": _check_type(bool, reason="not a bool"),
+    "int": _check_integer,
+    "long": _check_integer,
+    "float": _check_type(float, int, reason="not a float"),
+    "double": _check_type(float, int, reason="not a float"),
+    "string": _check_type(str, reason="not a str"),
+    "bytes": _check_type(bytes, bytearray, memoryview, reason="not bytes"),
+    "fixed": _check_type(bytes, bytearray, reason="not bytes"),
+    "enum": _check_type(str, reason="not a symbol"),
+    "record": _Checker.check_record,
+    "array": _Checker.check_items,
+    "map": _Checker.check_values,
+    "decimal": _check_decimal,
+    "timestamp-millis": _check_moment,
+    "timestamp-micros": _check_moment,
+    "uuid": _check_uuid,
+    # fastavro turns these from their own Python types, and refuses others.
+    "date": lambda *_: None,
+    "time-millis": lambda *_: None,
+    "time-micros": lambda *_: None,
+    "local-timestamp-millis": lambda *_: None,
+    "local-timestamp-micros": lambda *_: None,
+    "duration": lambda *_: None,
+}
+
+
+def parse_schema(schema: Any) -> Any:
+    """Return fastavro's form of a schema; raises whatever fastavro raises for a bad one."""
+    # A fresh namespace each time: fastavro would otherwise refuse the same record name twice.
+    return fastavro.parse_schema(cast("Any", schema), named_schemas={})
+
+
