@@ -15,12 +15,16 @@ extension = Extension(
     # So that a test can tell an engine that was built from another text.
     define_macros=[("K2_SOURCE_DIGEST", f'"{sha256(SOURCE.read_bytes()).hexdigest()}"')],
     extra_compile_args=[] if sys.platform == "win32" else ["-O3"],
-    optional=True,
 )
 
+# The engine copies doubles as the machine holds them; Avro wants them little-endian.
+extensions = cythonize([extension], build_dir="build") if sys.byteorder == "little" else []
+for built in extensions:
+    # Said here, not above: cythonize makes new extensions and forgets it.
+    built.optional = True
+
 setup(
-    # The engine copies doubles as the machine holds them; Avro wants them little-endian.
-    ext_modules=cythonize([extension], build_dir="build")
-    if sys.byteorder == "little"
-    else [],
+    ext_modules=extensions,
+    # An sdist needs the engine's source, an installed package does not.
+    exclude_package_data={"k2_schemas": ["*.pyx"]},
 )

@@ -2,7 +2,14 @@
 
 import pytest
 
-from k2_schemas import Instrument, InstrumentList, SchemaError, UnknownSymbolError, split_symbol
+from k2_schemas import (
+    Instrument,
+    InstrumentList,
+    Naming,
+    SchemaError,
+    UnknownSymbolError,
+    split_symbol,
+)
 
 
 def make_list(*symbols: str) -> InstrumentList:
@@ -74,3 +81,50 @@ def test_a_symbol_is_never_split_by_its_suffix():
     """SOLUSDT looks like SOL and USDT, but an unlisted symbol stays unknown."""
     with pytest.raises(UnknownSymbolError):
         make_list("BTC/USDT", "SOL/USDC").find("SOLUSDT")
+
+
+@pytest.mark.parametrize(
+    ("venue", "symbol", "names"),
+    [
+        ("binance", "BTC/USDT", ["BTCUSDT"]),
+        ("coinbase", "BTC/USD", ["BTC-USD"]),
+        ("kraken", "BTC/USD", ["BTC/USD", "XBT/USD", "XBTUSD", "XXBTZUSD"]),
+        ("kraken", "DOGE/USD", ["DOGE/USD", "XDG/USD", "XDGUSD", "XXDGZUSD"]),
+        ("kraken", "XBT/EUR", ["BTC/EUR", "XBT/EUR", "XBTEUR", "XXBTZEUR"]),
+        ("kraken", "ETH/BTC", ["ETH/BTC", "ETH/XBT", "ETHXBT", "XETHXXBT"]),
+        ("kraken", "BTC/USDT", ["BTC/USDT", "XBT/USDT", "XBTUSDT"]),
+        ("kraken", "SOL/USD", ["SOL/USD", "SOLUSD"]),
+    ],
+)
+def test_every_name_a_venue_has_leads_to_the_instrument(venue: str, symbol: str, names: list[str]):
+    """WebSocket names, REST names and result keys are the same pair; the stream's name is first."""
+    instruments = InstrumentList(venue, [symbol])
+    (instrument,) = instruments
+
+    assert list(instruments.names) == names
+    assert instrument.pair == names[0]
+    assert {instruments.find(name) for name in names} == {instrument}
+
+
+def test_a_venue_we_do_not_know_brings_its_own_naming():
+    """Someone else's venue needs nothing from us but this."""
+    naming = Naming(
+        lambda base, quote: f"{base}_{quote}".lower(), lambda base, quote: (f"{base}.",)
+    )
+    instruments = InstrumentList("elsewhere", ["BTC/USD"], naming)
+
+    assert instruments.find("BTC.") == Instrument("BTC/USD", "btc_usd")
+    with pytest.raises(SchemaError, match="known: binance, coinbase, kraken"):
+        InstrumentList("elsewhere", ["BTC/USD"])
+
+
+def test_two_instruments_of_one_name_are_refused():
+    """A frame must never be filed under a pair that was guessed."""
+    with pytest.raises(SchemaError, match="calls both A/BC and AB/C ABC"):
+        make_list("A/BC", "AB/C")
+
+
+def test_an_unknown_kraken_symbol_names_the_closest():
+    """Of any of its names."""
+    with pytest.raises(UnknownSymbolError, match="did you mean XBT/USD"):
+        InstrumentList("kraken", ["BTC/USD"]).find("XBT/USF")

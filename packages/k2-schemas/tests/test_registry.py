@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from k2_schemas import FileRegistry, LockedSchema, SchemaLockError, TradeCodec, UnknownSchemaError
+from k2_schemas.registry import LOCK_NAME, lock_schema
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import SUBJECT
 
@@ -57,9 +58,9 @@ def test_a_schema_that_changed_under_its_id_is_refused(tmp_path: Path):
     with pytest.raises(SchemaLockError) as caught:
         FileRegistry.from_folder(tmp_path)
 
-    assert caught.value.subject == SUBJECT
-    assert caught.value.found_sha256 == sha256(changed.encode()).hexdigest()
-    assert caught.value.expected_sha256 == sha256(packaged_text().encode()).hexdigest()
+    assert caught.value.subject == "trade.avsc"
+    assert sha256(changed.encode()).hexdigest()[:12] in str(caught.value)
+    assert sha256(packaged_text().encode()).hexdigest()[:12] in str(caught.value)
 
 
 def test_the_newest_version_writes_and_every_version_reads(tmp_path: Path):
@@ -76,7 +77,50 @@ def test_the_newest_version_writes_and_every_version_reads(tmp_path: Path):
 def test_an_unknown_id_or_subject_names_what_is_known():
     """The error says what the lock file has."""
     registry = FileRegistry({7: LockedSchema("a-value", 7, 1, "{}")})
-    with pytest.raises(UnknownSchemaError, match=r"schema 8 .*it has 7"):
+    with pytest.raises(UnknownSchemaError, match=r"schema 8 .*known: 7"):
         registry.get(8)
-    with pytest.raises(UnknownSchemaError, match=r"schema 'b-value' .*it has a-value"):
+    with pytest.raises(UnknownSchemaError, match=r"schema 'b-value' .*known: a-value"):
         registry.latest("b-value")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schemas": [{}]}', '{"schemas": [{"id": "1"}]}', '{"schemas": 7}']
+)
+def test_a_lock_file_that_is_none_says_so(tmp_path: Path, text: str):
+    """A truncated or hand-edited lock is one clear error, not a KeyError."""
+    (tmp_path / LOCK_NAME).write_text(text)
+    with pytest.raises(SchemaLockError, match="cannot be read"):
+        FileRegistry.from_folder(tmp_path)
+
+
+def test_a_folder_without_lock_or_schema_says_so(tmp_path: Path):
+    """The error names the file that is not there."""
+    with pytest.raises(SchemaLockError, match=r"schemas\.lock\.json"):
+        FileRegistry.from_folder(tmp_path)
+    write_lock(tmp_path, {"trade.avsc": packaged_text()})
+    (tmp_path / "trade.avsc").unlink()
+    with pytest.raises(SchemaLockError, match=r"trade\.avsc"):
+        FileRegistry.from_folder(tmp_path)
+
+
+def test_locking_adds_a_schema_under_a_new_id(tmp_path: Path):
+    """Once, however often it is locked; the file reads back."""
+    (tmp_path / "trade.avsc").write_text(packaged_text())
+    for _ in range(2):
+        lock_schema(tmp_path, SUBJECT, "trade.avsc", 7, 3)
+    registry = FileRegistry.from_folder(tmp_path)
+
+    assert registry.all() == (LockedSchema(SUBJECT, 7, 3, packaged_text()),)
+    assert [path.name for path in tmp_path.iterdir()] != []
+
+
+def test_locking_never_changes_what_an_id_means(tmp_path: Path):
+    """Frames under that id exist; another text needs another id."""
+    (tmp_path / "old.avsc").write_text(packaged_text())
+    (tmp_path / "new.avsc").write_text(packaged_text().replace("BUY", "BID"))
+    lock_schema(tmp_path, SUBJECT, "old.avsc", 1, 1)
+    before = (tmp_path / LOCK_NAME).read_bytes()
+    with pytest.raises(SchemaLockError, match=r"id 1 is locked for old\.avsc"):
+        lock_schema(tmp_path, SUBJECT, "new.avsc", 1, 2)
+
+    assert (tmp_path / LOCK_NAME).read_bytes() == before

@@ -44,14 +44,15 @@ class Venue(Protocol):
 
 
 class TradeFactories(dict[str, TradeFactory]):
-    """One factory for each configured instrument of a venue, by the venue's own symbol.
+    """One factory for each configured instrument of a venue, by every name the venue has for it.
 
-    Any other symbol raises `k2_schemas.UnknownSymbolError`, naming the closest.
+    Any other name raises `k2_schemas.UnknownSymbolError`, naming the closest.
     """
 
     def __init__(self, instruments: InstrumentList) -> None:
-        super().__init__((i.pair, open_trade_factory(instruments.venue, i)) for i in instruments)
+        by_pair = {i.pair: open_trade_factory(instruments.venue, i) for i in instruments}
+        super().__init__((name, by_pair[i.pair]) for name, i in instruments.names.items())
         self._instruments = instruments
 
-    def __missing__(self, pair: str) -> TradeFactory:
-        return self[self._instruments.find(pair).pair]
+    def __missing__(self, name: str) -> TradeFactory:
+        return self[self._instruments.find(name).pair]

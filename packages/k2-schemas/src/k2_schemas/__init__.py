@@ -16,7 +16,7 @@ from .errors import (
     UnsupportedSchemaError,
 )
 from .frame import parse_frame
-from .instrument import Instrument, InstrumentList, split_symbol
+from .instrument import Instrument, InstrumentList, Naming, split_symbol
 from .registry import FileRegistry, LockedSchema, Registry, ServerRegistry
 from .trade import Side, Trade, derive_message_id
 from .trade_codec import TradeCodec
@@ -32,6 +32,7 @@ __all__ = [
     "InstrumentList",
     "LockedSchema",
     "MissingExtraError",
+    "Naming",
     "RecordDecodeError",
     "Registry",
     "RegistryError",

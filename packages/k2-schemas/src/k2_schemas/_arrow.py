@@ -26,9 +26,9 @@ _ALIASES = {
 
 
 class ArrowDecoder:
-    """Decodes bodies of one plan into `pyarrow.RecordBatch`es. `prefix` stands before every body."""
+    """Decodes bodies of one plan into `pyarrow.RecordBatch`es."""
 
-    def __init__(self, plan: Node, prefix: bytes = b"") -> None:
+    def __init__(self, plan: Node) -> None:
         try:
             import pyarrow
         except ImportError:
@@ -38,7 +38,7 @@ class ArrowDecoder:
         # Scaled integers are laid out as they are; inside arrays, maps and records Arrow wants
         # Decimals to convert.
         units = not any(_holds_decimal(child) for child in plan.children if child.children)
-        self._engine = choose_engine(PythonEngine(plan, units, prefix))
+        self._engine = choose_engine(PythonEngine(plan, units))
         self._schema = pyarrow.schema(
             [
                 pyarrow.field(name, self._type_of(child), child.null_index >= 0)

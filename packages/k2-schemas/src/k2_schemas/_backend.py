@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, TypeVar, cast
 
-native: ModuleType | None
-try:
-    from . import _native as native
-except ImportError:  # built without a compiler
-    native = None
+
+def _load() -> Any:
+    try:
+        return import_module(f"{__package__}._native")
+    except ImportError:  # built without a compiler
+        return None
+
+
+native = _load()
 
 backend = "python" if native is None else "cython"
 """Which engine encodes and decodes the schemas that the plan supports: `cython` or `python`."""
@@ -30,7 +34,7 @@ def choose_message_ids(reference: Any) -> Any:
 
 def choose_parser(reference: _Function) -> _Function:
     """Return the fastest parser of decimal text that does what the reference does."""
-    return reference if native is None else native.bind_parser(reference)  # type: ignore[no-any-return]
+    return reference if native is None else cast(_Function, native.bind_parser(reference))
 
 
 def choose_trade_factory(reference: Any) -> Any:

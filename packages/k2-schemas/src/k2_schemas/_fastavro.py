@@ -9,7 +9,7 @@ from typing import Any, cast
 import fastavro
 
 from ._limits import is_uuid
-from ._python import as_bytes, check_prefix
+from ._python import open_body
 from .errors import FieldError, RecordDecodeError, UnsupportedSchemaError
 from .units import decimal_to_units
 
@@ -47,8 +47,7 @@ class FastavroEngine:
 
     def decode(self, data: bytes) -> Any:
         """Return the record behind the prefix, or raise `RecordDecodeError`."""
-        data = as_bytes(data)
-        check_prefix(data, self.prefix)
+        data = open_body(data, self.prefix)
         source = BytesIO(data)
         source.seek(len(self.prefix))
         try:
@@ -112,16 +111,17 @@ class _Checker:
     def check(self, schema: Any, value: Any, path: str) -> None:
         """Raise `FieldError` for a value that its schema cannot hold exactly."""
         if isinstance(schema, list):
-            return self._check_union(schema, value, path)
+            self._check_union(schema, value, path)
+            return
         if isinstance(schema, str):
             schema = self._named.get(schema, {"type": schema})
         name = schema["type"]
         if isinstance(name, (dict, list)):
-            return self.check(name, value, path)
+            self.check(name, value, path)
+            return
         check = _CHECKS.get(schema.get("logicalType")) or _CHECKS.get(name)
         if check is not None:
-            return check(self, schema, value, path)
-        return None
+            check(self, schema, value, path)
 
     def _check_union(self, branches: list[Any], value: Any, path: str) -> None:
         if isinstance(value, tuple) and len(value) == 2:
@@ -231,5 +231,3 @@ def parse_schema(schema: Any) -> Any:
     """Return fastavro's form of a schema; raises whatever fastavro raises for a bad one."""
     # A fresh namespace each time: fastavro would otherwise refuse the same record name twice.
     return fastavro.parse_schema(cast("Any", schema), named_schemas={})
-
-

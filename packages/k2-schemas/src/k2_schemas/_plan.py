@@ -162,12 +162,12 @@ def encode_default(node: Node, value: Any) -> bytes:
 
 
 def _encode_text(_: Node, value: Any) -> bytes:
-    data = value.encode()
+    data: bytes = value.encode()
     return zigzag(len(data)) + data
 
 
 def _encode_binary(_: Node, value: Any) -> bytes:
-    data = value.encode("latin-1")
+    data: bytes = value.encode("latin-1")
     return zigzag(len(data)) + data
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ._plan import Node
 from ._read import Malformed, make_reader
 from ._write import Refusal, make_writer, record_writer, write_at
-from .errors import FieldError, RecordDecodeError, UnknownSchemaError
+from .errors import FieldError, FrameError, RecordDecodeError, UnknownSchemaError
 from .frame import parse_frame
 
 
@@ -21,7 +21,7 @@ class PythonEngine:
 
     With `units`, decimals are scaled integers, timestamps integers of the schema's unit and uuids
     text; without, they are Decimal, aware datetime and UUID. `attributes` names, per field, the
-    attribute of an object that holds it; without it a record is a mapping, or a tuple of all values.
+    attribute of an object that holds it; without it a record is a mapping, or a tuple of values.
     """
 
     name = "python"
@@ -75,8 +75,7 @@ class PythonEngine:
 
     def decode_row(self, data: bytes) -> tuple[Any, ...]:
         """Return the values of the record behind the prefix, in the schema's order."""
-        data = as_bytes(data)
-        check_prefix(data, self.prefix)
+        data = open_body(data, self.prefix)
         values = []
         pos = len(self.prefix)
         try:
@@ -107,25 +106,27 @@ class PythonEngine:
         for name, attribute, writer in zip(self._names, attributes, self._writers, strict=True):
             try:
                 value = getattr(record, attribute)
-            except Exception as error:  # a property may raise anything
+            except Exception as error:  # noqa: BLE001  # a property may raise anything
                 refusal = Refusal(record, f"cannot be read: {type(error).__name__}: {error}")
                 refusal.path.append(f".{name}")
                 raise refusal from None
             write_at(f".{name}", writer, out, value)
 
 
-def check_prefix(data: bytes, prefix: bytes) -> None:
-    """Raise `FrameError` or `UnknownSchemaError` for a frame that does not start with `prefix`."""
+def open_body(data: Any, prefix: bytes) -> bytes:
+    """Return bytes-like data as bytes once it starts with `prefix`.
+
+    Raises `FrameError` or `UnknownSchemaError` for another header, `RecordDecodeError` for what is
+    not bytes.
+    """
+    if type(data) is not bytes:
+        try:
+            data = bytes(memoryview(data))
+        except TypeError:
+            reason = f"{type(data).__name__} instead of bytes"
+            raise FrameError(reason, 0) if prefix else RecordDecodeError(reason, 0) from None
     if prefix and (not data.startswith(prefix) or len(data) == len(prefix)):
         schema_id, _ = parse_frame(data)
         raise UnknownSchemaError(schema_id, [parse_frame(prefix + b" ")[0]])
-
-
-def as_bytes(data: Any) -> bytes:
-    """Return bytes-like data as bytes; anything else has no record in it."""
-    if type(data) is bytes:
-        return data
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise RecordDecodeError(f"{type(data).__name__} instead of bytes", 0) from None
+    opened: bytes = data
+    return opened

@@ -1,4 +1,4 @@
-"""Read: one closure per node of a plan, Avro bytes → value. Complete, or an error with its offset."""
+"""Read: one closure per node of a plan, Avro bytes → value, or an error with its offset."""
 
 from __future__ import annotations
 

@@ -290,5 +290,3 @@ _WRITERS: dict[Kind, Callable[[Node, bool], Writer]] = {
     Kind.MAP: _map_writer,
     Kind.RECORD: _nested_record_writer,
 }
-
-

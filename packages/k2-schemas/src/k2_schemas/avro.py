@@ -20,7 +20,7 @@ Record = Mapping[str, Any] | tuple[Any, ...]
 _WITHOUT_UNITS = "compile it without units"
 
 
-def compile(  # noqa: A001  # as in re.compile: k2_schemas.compile(schema)
+def compile(  # as in re.compile: k2_schemas.compile(schema)
     schema: SchemaSource, *, reader: SchemaSource | None = None, units: bool = False
 ) -> Codec:
     """Return the codec of a schema, given as JSON text or as the parsed JSON object.
@@ -59,7 +59,9 @@ def compile_engine(parsed: Any, units: bool, attributes: Sequence[str] | None = 
     if plan is not None:
         return choose_engine(PythonEngine(plan, units, b"", attributes))
     if units:
-        raise UnsupportedSchemaError("units=True with a type that only fastavro has", _WITHOUT_UNITS)
+        raise UnsupportedSchemaError(
+            "units=True with a type that only fastavro has", _WITHOUT_UNITS
+        )
     return FastavroEngine(parsed)
 
 
@@ -71,16 +73,16 @@ class Codec:
     """Encodes and decodes the Avro bodies of one schema. Safe to share between threads."""
 
     __slots__ = {
-        "decode": "Return the record of a body (bytes), or raise `RecordDecodeError` with its offset.",
-        "decode_many": "Return the records of many bodies, as a list of dicts.",
-        "encode": "Return the body of a record (a mapping, or a tuple of all values in the schema's "
-        "order), or raise `FieldError` naming field and value.",
-        "encode_many": "Return the bodies of many records, as a list.",
-        "engine": "`cython`, `python` or `fastavro`: which one decodes.",
-        "schema": "The parsed schema that decoded records follow.",
         "_arrow": "",
         "_decoder": "",
         "_encoder": "",
+        "decode": "Return the record of a body (bytes), or raise `RecordDecodeError`.",
+        "decode_many": "Return the records of many bodies, as a list of dicts.",
+        "encode": "Return the body of a record (a mapping, or a tuple of all values in the "
+        "schema's order), or raise `FieldError` naming field and value.",
+        "encode_many": "Return the bodies of many records, as a list.",
+        "engine": "`cython`, `python` or `fastavro`: which one decodes.",
+        "schema": "The parsed schema that decoded records follow.",
     }
 
     encode: Callable[[Record], bytes]
@@ -131,6 +133,7 @@ class WireCodec:
         "decode_many": "Return the records of many frames, as a list of dicts.",
         "encode": "Return the frame of a record, or raise `FieldError`.",
         "encode_many": "Return the frames of many records, as a list.",
+        "header": "The 5 bytes that every frame starts with.",
         "schema_id": "The id that every frame carries.",
     }
 
@@ -143,6 +146,7 @@ class WireCodec:
         encoder, decoder = codec.framed(schema_id)
         self.codec = codec
         self.schema_id = schema_id
+        self.header = frame_header(schema_id)
         self.encode = encoder.encode
         self.encode_many = encoder.encode_many
         self.decode = decoder.decode

@@ -80,5 +80,5 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     message_id = property(
         _IDS.of_trade,
-        doc="UUIDv5 of exchange, venue pair and trade id: equal for equal trades, whoever sends it.",
+        doc="UUIDv5 of exchange, venue pair and trade id: equal for equal trades.",
     )

@@ -103,7 +103,7 @@ def decimal_to_units(
         if any(digits[shift:]):
             raise FieldError(field, value, f"more than {scale} fraction digits")
         digits, shift = digits[:shift], 0
-    units = int("".join(map(str, digits)) or "0") * 10**shift
+    units = int("".join(map(str, digits)) or "0") * int(10**shift)
     return -units if sign else units
 
 

@@ -21,6 +21,7 @@ _FIRST_MICROSECOND_STAMP = 10**14
 """Times at or above this are microseconds (timeUnit=MICROSECOND); as milliseconds: year 5138."""
 
 
+_FRAME = b'{"stream":"%b","data":%b}'
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 
 
@@ -45,8 +46,11 @@ class _Trade(msgspec.Struct, gc=False):
     m: bool
 
 
-class _TradeFrame(msgspec.Struct, gc=False):
-    data: _Trade
+def _frame_type(streams: Sequence[str]) -> Any:
+    """Return the type of a combined stream's frame: one that is for no stream of ours is slower."""
+    return msgspec.defstruct(
+        "_TradeFrame", [("stream", Literal[tuple(streams)]), ("data", _Trade)], gc=False
+    )
 
 
 class Binance:
@@ -57,10 +61,11 @@ class Binance:
     def __init__(
         self, symbols: Iterable[str], base_url: str = "wss://stream.binance.com:9443"
     ) -> None:
-        self.instruments = InstrumentList(self.name, symbols, lambda base, quote: base + quote)
+        self.instruments = InstrumentList(self.name, symbols)
         self._base_url = base_url
         self._factories = TradeFactories(self.instruments)
-        self._decode_trade_frame = msgspec.json.Decoder(_TradeFrame).decode
+        self._streams = tuple(f"{i.pair.lower()}@trade" for i in self.instruments)
+        self._decode_trade_frame = msgspec.json.Decoder(_frame_type(self._streams)).decode
         self._envelopes = msgspec.json.Decoder(_Envelope)
 
     @property
@@ -70,8 +75,7 @@ class Binance:
 
     def subscribe_frames(self) -> Sequence[str]:
         """Return one SUBSCRIBE request: five inbound messages a second is all Binance allows."""
-        streams = [f"{instrument.pair.lower()}@trade" for instrument in self.instruments]
-        request = {"method": "SUBSCRIBE", "params": streams, "id": 1}
+        request = {"method": "SUBSCRIBE", "params": self._streams, "id": 1}
         return [msgspec.json.encode(request).decode()]
 
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
@@ -97,11 +101,14 @@ class Binance:
             envelope = self._envelopes.decode(frame)
         except _DECODE_ERRORS as error:
             return Decoded(rejections=(str(error),))
-        if envelope.stream.endswith("@trade"):
+        if envelope.stream in self._streams:
             return Decoded(rejections=(reason,))
+        # A raw stream sends the trade alone, and a symbol not configured has another stream's name:
+        # both made into the form of a combined stream that we know.
+        if envelope.stream.endswith("@trade"):
+            return self.decode(_FRAME % (self._streams[0].encode(), envelope.data), recv_us)
         if envelope.e == "trade" and not envelope.data:
-            # A raw stream sends the trade alone; made into the form of a combined one.
-            return self.decode(b'{"stream":"@trade","data":%b}' % frame, recv_us)
+            return self.decode(_FRAME % (self._streams[0].encode(), frame), recv_us)
         return self._decode_control(envelope)
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:

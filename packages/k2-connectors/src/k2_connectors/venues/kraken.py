@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from k2_schemas import InstrumentList, SchemaError, Side, Trade, FieldError, split_symbol
+from k2_schemas import FieldError, InstrumentList, SchemaError, Side, Trade
 
 from ..errors import SubscriptionRejectedError
 from ..venue import Decoded, TradeFactories
@@ -47,7 +47,7 @@ class Kraken:
     name = "kraken"
 
     def __init__(self, symbols: Iterable[str], base_url: str = "wss://ws.kraken.com") -> None:
-        self.instruments = InstrumentList(self.name, symbols, "{}/{}".format)
+        self.instruments = InstrumentList(self.name, symbols)
         self._base_url = base_url
         self._factories = TradeFactories(self.instruments)
         self._envelopes = msgspec.json.Decoder(_Envelope)
@@ -100,7 +100,7 @@ class Kraken:
         if raw.timestamp.tzinfo is None:
             raise FieldError("timestamp", raw.timestamp, "has no time zone")
         # v2 writes BTC/USD; XBT/USD still appears in recordings and in REST names.
-        pair = "/".join(split_symbol(raw.symbol))
+        pair = self.instruments.find(raw.symbol).pair
         return self._factories[pair].make(
             raw.trade_id,
             _number_text(raw.price),

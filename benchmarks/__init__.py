@@ -1,0 +1,1 @@
+"""Side by side with peers: same records, one run, interleaved rounds, medians and spread."""
