@@ -44,9 +44,12 @@ def interleave(
 ) -> dict[str, Spread]:
     """Run each candidate (items, function) once a round, after one round that does not count.
 
-    The default clock is this process's CPU time. The order turns by one each round, and garbage is
-    collected before each run, so that nobody pays for its neighbour.
+    The default clock is this process's CPU time. The order turns by one each round, garbage is
+    collected before each run, and what exists at the start is left out of it, so that nobody pays
+    for its neighbour or for the benchmark's own records.
     """
+    gc.collect()
+    gc.freeze()
     names = list(candidates)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):

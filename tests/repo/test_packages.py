@@ -24,7 +24,7 @@ def read_project(folder: Path) -> dict[str, Any]:
 
 def find_import(folder: Path) -> Path:
     """Return the one import package that a folder ships."""
-    (found,) = (folder / "src").glob("k2_*")
+    (found,) = (path for path in (folder / "src").glob("k2_*") if path.suffix != ".egg-info")
     return found
 
 

@@ -16,6 +16,7 @@ from k2_connectors import ConnectorError
 from k2_medallion import LakeHome, LakeReader, MedallionError
 from k2_schemas import SchemaError
 
+from . import schema
 from .errors import CommandError
 from .stack import DEFAULT_PORT
 
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="K2: trade streams of crypto exchanges in a lakehouse that can be trusted.",
 )
+
+app.add_typer(schema.app, name="schema")
 
 Home = Annotated[Path, typer.Option(help="Folder of the lake: tables, Kafka's data, ledger, logs.")]
 Port = Annotated[int, typer.Option(help="First of three ports on 127.0.0.1.", min=1024, max=65_533)]
