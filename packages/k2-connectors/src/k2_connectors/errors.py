@@ -5,6 +5,7 @@ ConnectorError
 ├── SubscriptionRejectedError  the exchange refused a symbol
 ├── ConnectionLostError        the socket ended; the feed connects again
 ├── PublishError               Kafka did not take a record; nothing was dropped silently
+├── CheckpointError            the file of positions cannot be read or written
 ├── RecordingError             a file of recorded frames cannot be read
 └── LedgerConflictError        a trade is in the ledger with another content
 """
@@ -58,6 +59,18 @@ class PublishError(ConnectorError):
         super().__init__(
             f"Kafka did not take a record for {topic}: {reason}; check that the brokers in "
             "kafka.bootstrap_servers can be reached, then start the feed again"
+        )
+
+
+class CheckpointError(ConnectorError):
+    """The file of positions cannot be read or written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"checkpoint {path}: {reason}; repair or move the file: without one, positions are "
+            "rebuilt from the end of the Kafka topics"
         )
 
 

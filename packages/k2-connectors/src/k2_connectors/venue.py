@@ -9,31 +9,43 @@ import msgspec
 
 from k2_schemas import InstrumentList, Trade, TradeFactory, open_trade_factory
 
+from .rest import Hole, RestLimit, RestPage, RestRequest, RestResponse
+
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """What one frame held.
 
-    `trades` are exact. `rejections` say why the frame, or a trade in it, must go to the dead
-    letters. `control` names a frame that is no trade (acknowledgement, heartbeat, status, …).
+    `trades` are exact, ascending by id per pair. `rejections` say why the frame, or a trade in it,
+    must go to the dead letters. `control` names a frame that is no trade (acknowledgement,
+    heartbeat, status, …). `acknowledged` are the pairs whose subscription the frame confirms.
+    `closing` is set when the venue says that it is about to end this connection.
     """
 
     trades: Sequence[Trade] = ()
     rejections: Sequence[str] = ()
     control: str | None = None
+    acknowledged: Sequence[str] = ()
+    closing: bool = False
 
 
 class Venue(Protocol):
-    """One exchange, as a pure function of its frames."""
+    """One exchange, as a pure function of its frames and REST pages: no socket, no clock."""
 
     name: str
     instruments: InstrumentList
+    rest_limit: RestLimit
+    ping_every_s: float
+    """How long a connection may be quiet before a ping of the venue's own is due; 0: none."""
 
     @property
-    def url(self) -> str:
-        """The WebSocket endpoint to connect to."""
+    def urls(self) -> Sequence[str]:
+        """The WebSocket endpoints, all of this one venue, the preferred first."""
 
     def subscribe_frames(self) -> Sequence[str]:
         """Return the text frames that subscribe every instrument."""
+
+    def ping_frame(self) -> str:
+        """Return the venue's own ping, if `ping_every_s` is not 0."""
 
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Decode one frame received at `recv_us` (microseconds since 1970 UTC).
@@ -41,6 +53,12 @@ class Venue(Protocol):
         Never raises for bad bytes: they become rejections. Raises `SubscriptionRejectedError`
         when the exchange refuses a symbol.
         """
+
+    def first_request(self, hole: Hole) -> RestRequest:
+        """Return the GET of a hole's first page."""
+
+    def read_page(self, request: RestRequest, response: RestResponse, recv_us: int) -> RestPage:
+        """Return what a page holds of its hole; never raises for bad bytes."""
 
 
 class TradeFactories(dict[str, TradeFactory]):

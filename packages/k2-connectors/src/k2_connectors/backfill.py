@@ -1,0 +1,166 @@
+"""Backfill: which missing ids to fetch next, within what the venue allows. Pure, clock injected.
+
+One request at a time and venue. The holes of a pair are fetched in order, so that what comes from
+REST is in order too; pairs take turns. A page that fails is asked for again, later and later; ids
+that a venue has answered about and does not have are given up, each as a `Gap`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from .rest import Hole, RestLimit, RestPage, RestRequest
+from .venue import Venue
+
+MAX_BACKFILL_TRADES = 5_000_000
+OPEN_END = 2**63 - 1
+"""Last id of a probe: whatever the venue has from the first id on."""
+_NS = 1_000_000_000
+_FIRST_DELAY_S = 1.0
+_LONGEST_DELAY_S = 60.0
+_ANSWERS_BEFORE_GIVING_UP = 6
+"""A venue's REST may lag behind its stream: asked at 1, 2, 4, 8 and 16 s before an id is lost."""
+
+
+@dataclass(slots=True)
+class _Errand:
+    """One hole on its way to be filled."""
+
+    hole: Hole
+    request: RestRequest
+    failures: int = 0
+    empty_answers: int = 0
+    not_before_ns: int = 0
+
+
+class Backfill:
+    """The queue of holes of one venue, and its budget of requests."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        max_trades: int = MAX_BACKFILL_TRADES,
+        limit: RestLimit | None = None,
+    ) -> None:
+        self._venue = venue
+        self._max_trades = max_trades
+        self._limit = limit or venue.rest_limit
+        self._errands: OrderedDict[str, deque[_Errand]] = OrderedDict()
+        self._spent: deque[tuple[int, int]] = deque()
+        self._blocked_until_ns = 0
+        self._in_flight: _Errand | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many holes wait or are being fetched."""
+        return sum(map(len, self._errands.values()))
+
+    def add(self, hole: Hole) -> Hole | None:
+        """Queue a hole; return the part of it that is too long ago to be fetched, if any."""
+        too_old = None
+        excess = (
+            0 if hole.last_id == OPEN_END else hole.last_id - hole.first_id + 1 - self._max_trades
+        )
+        if excess > 0:
+            too_old = hole._replace(last_id=hole.first_id + excess - 1)
+            hole = hole._replace(first_id=hole.first_id + excess)
+        errand = _Errand(hole, self._venue.first_request(hole))
+        self._errands.setdefault(hole.pair, deque()).append(errand)
+        return too_old
+
+    def probe(self, hole: Hole) -> None:
+        """Queue a look at what follows `hole.first_id`, if the pair has none queued already."""
+        queue = self._errands.get(hole.pair, ())
+        if not any(errand.hole.last_id == OPEN_END for errand in queue):
+            self.add(hole)
+
+    def next_request(self, now_ns: int) -> RestRequest | None:
+        """Return the request to send now, or None; the answer goes to `receive` or `fail`."""
+        if self._in_flight is not None or now_ns < self._blocked_until_ns:
+            return None
+        for pair, queue in self._errands.items():
+            errand = queue[0]
+            if now_ns >= errand.not_before_ns and self._affords(errand.request.weight, now_ns):
+                self._errands.move_to_end(pair)
+                self._spent.append((now_ns, errand.request.weight))
+                self._in_flight = errand
+                return errand.request
+        return None
+
+    def deadline_ns(self, now_ns: int) -> int | None:
+        """Return when `next_request` may have something new to say, or None."""
+        if self._in_flight is not None or not self._errands:
+            return None
+        ready = min(queue[0].not_before_ns for queue in self._errands.values())
+        return max(ready, self._blocked_until_ns, self._affordable_ns(now_ns))
+
+    def fail(self, now_ns: int) -> None:
+        """Note that no answer came; the same page is asked for again, later and later."""
+        errand = self._take_in_flight()
+        errand.failures += 1
+        errand.not_before_ns = now_ns + _delay_ns(errand.failures)
+
+    def receive(self, page: RestPage, now_ns: int, *, still_missing: bool) -> Hole | None:
+        """Note a page whose trades have been taken; return a hole that is finished with.
+
+        `still_missing` says whether ids of the hole are missing after this page. What is missing
+        when its hole is finished with is lost.
+        """
+        errand = self._take_in_flight()
+        if page.retry_after_s is not None:
+            self._blocked_until_ns = now_ns + int(page.retry_after_s * _NS)
+            return None
+        if not still_missing:
+            return self._finish(errand)
+        if page.next is not None and page.problem is None:
+            errand.request = page.next
+            errand.failures = 0
+            if page.trades:
+                errand.empty_answers = 0
+            return None
+        errand.empty_answers += 1
+        if errand.empty_answers >= _ANSWERS_BEFORE_GIVING_UP:
+            return self._finish(errand)
+        errand.request = self._venue.first_request(errand.hole)
+        errand.not_before_ns = now_ns + _delay_ns(errand.empty_answers)
+        return None
+
+    @property
+    def fetching(self) -> Hole | None:
+        """The hole whose request is under way."""
+        return None if self._in_flight is None else self._in_flight.hole
+
+    def _take_in_flight(self) -> _Errand:
+        errand = self._in_flight
+        assert errand is not None, "an answer without a request"
+        self._in_flight = None
+        return errand
+
+    def _finish(self, errand: _Errand) -> Hole:
+        queue = self._errands[errand.hole.pair]
+        queue.popleft()
+        if not queue:
+            del self._errands[errand.hole.pair]
+        return errand.hole
+
+    def _affords(self, weight: int, now_ns: int) -> bool:
+        self._forget(now_ns)
+        return sum(spent for _, spent in self._spent) + weight <= self._limit.weight
+
+    def _affordable_ns(self, now_ns: int) -> int:
+        """Return when the oldest spending is forgotten, if the budget is used up."""
+        self._forget(now_ns)
+        weight = min(queue[0].request.weight for queue in self._errands.values())
+        if not self._spent or self._affords(weight, now_ns):
+            return 0
+        return self._spent[0][0] + int(self._limit.per_s * _NS)
+
+    def _forget(self, now_ns: int) -> None:
+        oldest = now_ns - int(self._limit.per_s * _NS)
+        while self._spent and self._spent[0][0] <= oldest:
+            self._spent.popleft()
+
+
+def _delay_ns(attempts: int) -> int:
+    return int(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(attempts - 1, 10)) * _NS)

@@ -1,0 +1,158 @@
+"""Checkpoint: up to which id every trade of a pair is safe in Kafka, kept across kill -9.
+
+Only what Kafka has acknowledged, without a hole before it, moves a position. So a feed that starts
+again asks for everything after it: some trades come twice, none is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from k2_schemas import Trade
+
+from .errors import CheckpointError
+
+
+class Position(NamedTuple):
+    """The last trade of a pair that is safe with all before it: its id and its match time."""
+
+    trade_id: int
+    timestamp_us: int
+
+
+class Watermark:
+    """The settled ids of one pair, as ranges; almost always one."""
+
+    def __init__(self, position: Position | None = None) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[tuple[int, int]] = []
+        if position is not None:
+            self._firsts.append(position.trade_id)
+            self._lasts.append((position.trade_id, position.timestamp_us))
+
+    @property
+    def position(self) -> Position | None:
+        """Return the end of the lowest range: what a new start may build on."""
+        return Position(*self._lasts[0]) if self._lasts else None
+
+    def settle(self, first_id: int, last_id: int, timestamp_us: int) -> None:
+        """Note that a range of ids is safe, or known to be lost for ever."""
+        place = bisect_right(self._firsts, first_id) - 1
+        if place >= 0 and first_id <= self._lasts[place][0] + 1:
+            if last_id > self._lasts[place][0]:
+                # A gap has no time of its own.
+                self._lasts[place] = (last_id, timestamp_us or self._lasts[place][1])
+        else:
+            place += 1
+            self._firsts.insert(place, first_id)
+            self._lasts.insert(place, (last_id, timestamp_us))
+        self._join(place)
+
+    def _join(self, place: int) -> None:
+        """Swallow the ranges that a grown one now touches."""
+        while place + 1 < len(self._firsts) and (
+            self._firsts[place + 1] <= self._lasts[place][0] + 1
+        ):
+            self._lasts[place] = max(self._lasts[place], self._lasts[place + 1])
+            del self._firsts[place + 1], self._lasts[place + 1]
+
+
+class Watermarks:
+    """The watermarks of every pair of every venue; keys are venue and pair."""
+
+    def __init__(self, positions: Mapping[str, Mapping[str, Position]] | None = None) -> None:
+        self._by_key: dict[tuple[str, str], Watermark] = {
+            (venue, pair): Watermark(position)
+            for venue, pairs in (positions or {}).items()
+            for pair, position in pairs.items()
+        }
+
+    def begin(self, trade: Trade) -> bool:
+        """Note that a trade is on its way to Kafka; tell whether it is the first of its pair.
+
+        The first one is where the pair's promise begins, so its position must be kept before Kafka
+        has acknowledged anything: acknowledgements come in any order.
+        """
+        key = (trade.exchange.lower(), trade.pair)
+        if key in self._by_key or trade.source_sequence is None:
+            return False
+        self._by_key[key] = Watermark(Position(trade.source_sequence - 1, trade.timestamp_us - 1))
+        return True
+
+    def settle_trade(self, trade: Trade) -> None:
+        """Note that Kafka has acknowledged a trade."""
+        trade_id = trade.source_sequence
+        if trade_id is not None:
+            mark = self._mark(trade.exchange.lower(), trade.pair)
+            mark.settle(trade_id, trade_id, trade.timestamp_us)
+
+    def settle_gap(self, venue: str, pair: str, first_id: int, last_id: int) -> None:
+        """Note that ids are lost for ever, so that positions may pass them."""
+        self._mark(venue, pair).settle(first_id, last_id, 0)
+
+    def positions(self) -> dict[str, dict[str, Position]]:
+        """Return every position, by venue and pair."""
+        found: dict[str, dict[str, Position]] = {}
+        for (venue, pair), mark in self._by_key.items():
+            if mark.position is not None:
+                found.setdefault(venue, {})[pair] = mark.position
+        return found
+
+    def _mark(self, venue: str, pair: str) -> Watermark:
+        return self._by_key.setdefault((venue, pair), Watermark())
+
+
+class _Content(msgspec.Struct, frozen=True):
+    positions: dict[str, dict[str, Position]]
+    version: int = 1
+
+
+class CheckpointFile:
+    """Positions in a file that is replaced whole: a crash leaves the old one or the new one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, dict[str, Position]] | None:
+        """Return the positions, None if there is no file yet; raise `CheckpointError` for junk."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CheckpointError(self.path, error.strerror or str(error)) from error
+        try:
+            return msgspec.json.decode(data, type=_Content).positions
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CheckpointError(self.path, str(error)) from error
+
+    def write(self, positions: Mapping[str, Mapping[str, Position]]) -> None:
+        """Replace the file; what it says is on disk before the old one is gone."""
+        content = _Content({venue: dict(pairs) for venue, pairs in positions.items()})
+        draft = self.path.with_suffix(f"{self.path.suffix}.draft")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with draft.open("wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(content)))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+        except OSError as error:
+            raise CheckpointError(self.path, error.strerror or str(error)) from error
+
+
+def rebuild_positions(trades: Iterable[Trade]) -> dict[str, dict[str, Position]]:
+    """Return the positions that a tail of published trades allows, when the file was lost.
+
+    Per pair: the end of the ids that follow each other from the tail's first trade on.
+    """
+    marks = Watermarks()
+    for trade in trades:
+        marks.settle_trade(trade)
+    return marks.positions()

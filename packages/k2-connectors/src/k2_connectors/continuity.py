@@ -1,0 +1,218 @@
+"""Continuity: every trade of a venue, each once, whatever the sockets lost. Pure, clock injected.
+
+It joins a `Sequencer` per pair with the venue's `Backfill`, and keeps the promise of the feed:
+what comes out is what the exchange sent, in order within an origin, and a `Gap` names the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from k2_schemas import Trade
+
+from .backfill import MAX_BACKFILL_TRADES, OPEN_END, Backfill
+from .checkpoint import Position
+from .event import Gap
+from .rest import Hole, RestPage, RestRequest, RestResponse
+from .sequencer import HOLD_NS, MAX_HELD, Sequencer
+from .silence import Silence
+from .venue import Venue
+
+
+class Outcome(NamedTuple):
+    """What may go on, in order, and what is known to be lost."""
+
+    trades: list[Trade]
+    gaps: list[Gap]
+
+
+class Continuity:
+    """The pairs of one venue. `positions` are those of an earlier run; other pairs begin live."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        now_ns: int,
+        positions: Mapping[str, Position] | None = None,
+        *,
+        backfill: bool = True,
+        max_backfill_trades: int = MAX_BACKFILL_TRADES,
+        hold_ns: int = HOLD_NS,
+        max_held: int = MAX_HELD,
+    ) -> None:
+        self._venue = venue
+        self._fetches = backfill
+        self._backfill = Backfill(venue, max_backfill_trades)
+        self._sequencers = {
+            instrument.pair: _open_sequencer(
+                instrument.pair, (positions or {}).get(instrument.pair), hold_ns, max_held
+            )
+            for instrument in venue.instruments
+        }
+        self._silences = {pair: Silence(now_ns) for pair in self._sequencers}
+        self._probed_from = 0
+        self._gaps: list[Gap] = []
+        self.backfilled = 0
+        self.gaps = 0
+
+    @property
+    def duplicates(self) -> int:
+        """How many trades were dropped because their id was known."""
+        return sum(sequencer.duplicates for sequencer in self._sequencers.values())
+
+    @property
+    def held(self) -> int:
+        """How many trades wait for an earlier one."""
+        return sum(sequencer.held for sequencer in self._sequencers.values())
+
+    @property
+    def open_holes(self) -> tuple[Hole, ...]:
+        """Every id range that is missing right now."""
+        return tuple(hole for s in self._sequencers.values() for hole in s.holes)
+
+    def is_complete(self) -> bool:
+        """Tell whether nothing is held or missing, and REST, asked twice, knows no more than we."""
+        if self.held or self.open_holes or self._backfill.pending:
+            return False
+        return not self._fetches or all(
+            self._silences[pair].looks >= 2 or sequencer.next_id is None
+            for pair, sequencer in self._sequencers.items()
+        )
+
+    def take_deaf(self) -> bool:
+        """Tell, once, whether a stream is dead though its connection is well."""
+        deaf = [silence for silence in self._silences.values() if silence.is_deaf]
+        for silence in deaf:
+            silence.forgive()
+        return bool(deaf)
+
+    def accept(self, trades: Iterable[Trade], now_ns: int) -> list[Trade]:
+        """Take live trades; return those that may go on."""
+        passed: list[Trade] = []
+        for trade in trades:
+            sequencer = self._sequencers[trade.pair]
+            passed += sequencer.accept(trade, now_ns)
+            self._silences[trade.pair].hear(now_ns)
+            if sequencer.is_full:
+                passed += self._release(sequencer, now_ns)
+        return passed
+
+    def note_live(self, now_ns: int) -> None:
+        """Note that a connection became live: REST is asked soon about pairs that stay silent."""
+        for silence in self._silences.values():
+            silence.note_live(now_ns)
+
+    def note_lost(self, hole: Hole) -> None:
+        """Note that trades that had gone on were dropped by whoever took them: fetch them again."""
+        self._sequencers[hole.pair].reopen(hole)
+        self._ask_for(self._sequencers[hole.pair], hole)
+
+    def tick(self, now_ns: int) -> Outcome:
+        """Let time pass: return what has been held long enough, and gaps that are certain."""
+        trades: list[Trade] = []
+        for sequencer in self._sequencers.values():
+            if sequencer.deadline_ns is not None and now_ns >= sequencer.deadline_ns:
+                trades += self._release(sequencer, now_ns)
+        for pair, silence in self._silences.items():
+            if now_ns >= silence.due_ns:
+                silence.look(now_ns)
+                self.probe(pair)
+        return Outcome(trades, self._take_gaps())
+
+    def finish(self) -> Outcome:
+        """Let go whatever is held; nothing more will come."""
+        trades: list[Trade] = []
+        for sequencer in self._sequencers.values():
+            if sequencer.deadline_ns is not None:
+                trades += sequencer.release(sequencer.deadline_ns)
+        return Outcome(trades, self._take_gaps())
+
+    def probe(self, pair: str) -> None:
+        """Ask REST for whatever follows our last trade of a pair."""
+        sequencer = self._sequencers[pair]
+        if self._fetches and sequencer.next_id is not None:
+            hole = Hole(pair, sequencer.next_id, OPEN_END, sequencer.last_us)
+            self._backfill.probe(hole)
+
+    def next_request(self, now_ns: int) -> RestRequest | None:
+        """Return the REST request to send now, or None; one is under way at a time."""
+        return self._backfill.next_request(now_ns)
+
+    def fail_request(self, now_ns: int) -> None:
+        """Note that the request under way got no answer."""
+        self._backfill.fail(now_ns)
+
+    def receive(
+        self, request: RestRequest, response: RestResponse, recv_us: int, now_ns: int
+    ) -> Outcome:
+        """Take the answer of the request under way."""
+        asked = self._backfill.fetching
+        assert asked is not None, "an answer without a request"
+        sequencer = self._sequencers[asked.pair]
+        page = self._venue.read_page(request, response, recv_us)
+        is_probe = asked.last_id == OPEN_END
+        followers = self._skip_to_newest(sequencer, page) if is_probe else []
+        filled = [trade for trade in page.trades if sequencer.fill(trade)]
+        missing = page.next is not None if is_probe else sequencer.missing_in(asked)
+        done = self._backfill.receive(page, now_ns, still_missing=missing)
+        if is_probe:
+            self._ask_for_the_rest(sequencer)
+            if filled:
+                self._silences[asked.pair].find()
+        elif done is not None:
+            late, lost = sequencer.close(done)
+            filled += late
+            self._name_gaps(lost, page.problem or "the venue's REST does not have them")
+        self.backfilled += len(filled)
+        return Outcome(filled + followers, self._take_gaps())
+
+    def _skip_to_newest(self, sequencer: Sequencer, page: RestPage) -> list[Trade]:
+        newest = max((trade.source_sequence or 0 for trade in page.trades), default=0)
+        self._probed_from = sequencer.next_id or 0
+        return sequencer.skip_to(newest)
+
+    def _ask_for_the_rest(self, sequencer: Sequencer) -> None:
+        """Turn what a probe's page skipped over into holes of their own."""
+        for hole in sequencer.holes:
+            if hole.first_id >= self._probed_from:
+                self._ask_for(sequencer, hole)
+
+    def deadline_ns(self, now_ns: int) -> int | None:
+        """Return when `tick` or `next_request` may have something new, or None."""
+        deadlines = [s.deadline_ns for s in self._sequencers.values()]
+        deadlines += [silence.due_ns for silence in self._silences.values()]
+        deadlines.append(self._backfill.deadline_ns(now_ns))
+        known = [deadline for deadline in deadlines if deadline is not None]
+        return min(known) if known else None
+
+    def _release(self, sequencer: Sequencer, now_ns: int) -> list[Trade]:
+        known = len(sequencer.holes)
+        trades = sequencer.release(now_ns)
+        for hole in sequencer.holes[known:]:
+            self._ask_for(sequencer, hole)
+        return trades
+
+    def _ask_for(self, sequencer: Sequencer, hole: Hole) -> None:
+        if not self._fetches:
+            self._name_gaps(sequencer.close(hole)[1], "backfill is off")
+            return
+        too_old = self._backfill.add(hole)
+        if too_old is not None:
+            reason = "more trades were missed than max_backfill_trades"
+            self._name_gaps(sequencer.close(too_old)[1], reason)
+
+    def _name_gaps(self, lost: Iterable[Hole], reason: str) -> None:
+        name = self._venue.name
+        self._gaps += [Gap(name, h.pair, h.first_id, h.last_id, reason) for h in lost]
+
+    def _take_gaps(self) -> list[Gap]:
+        taken, self._gaps = self._gaps, []
+        self.gaps += len(taken)
+        return taken
+
+
+def _open_sequencer(pair: str, position: Position | None, hold_ns: int, max_held: int) -> Sequencer:
+    next_id = None if position is None else position.trade_id + 1
+    last_us = 0 if position is None else position.timestamp_us
+    return Sequencer(pair, next_id, last_us, hold_ns=hold_ns, max_held=max_held)

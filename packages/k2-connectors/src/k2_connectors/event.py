@@ -1,0 +1,40 @@
+"""Event: what a feed tells beside trades. A `Gap` is a loss that is known, named and final."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+ORIGIN = "origin"
+"""Key of `vendor_data` that says where a trade came from, if not from the live stream."""
+
+BACKFILL = "backfill"
+"""The origin of a trade that was fetched over REST."""
+
+StatusKind = Literal[
+    "connected", "live", "lost", "rotating", "backfilling", "backfilled", "draining", "stopped"
+]
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Trades of one pair, `first_id` to `last_id`, both included, that nobody can give any more."""
+
+    venue: str
+    pair: str
+    first_id: int
+    last_id: int
+    reason: str
+
+    @property
+    def count(self) -> int:
+        """How many trades are missing."""
+        return self.last_id - self.first_id + 1
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A change in how a venue's feed is doing."""
+
+    venue: str
+    kind: StatusKind
+    detail: str = ""

@@ -1,0 +1,62 @@
+"""REST: what a backfill asks of a venue, as data. No socket, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from k2_schemas import Trade
+
+
+class Hole(NamedTuple):
+    """Ids of one pair that are missing, both ends included.
+
+    `after_us` is the match time (microseconds since 1970 UTC) of the last trade known before the
+    hole, or 0: venues whose REST pages go by time start there.
+    """
+
+    pair: str
+    first_id: int
+    last_id: int
+    after_us: int = 0
+
+
+class RestRequest(NamedTuple):
+    """One GET. `weight` counts against the venue's limit; `cursor` is the venue's own business."""
+
+    url: str
+    hole: Hole
+    weight: int = 1
+    headers: Mapping[str, str] = {}
+    cursor: str = ""
+
+
+class RestResponse(NamedTuple):
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class RestLimit(NamedTuple):
+    """What a venue allows one address: `weight` every `per_s` seconds."""
+
+    weight: int
+    per_s: float
+
+
+class RestPage(msgspec.Struct, frozen=True):
+    """What a response held.
+
+    `trades` are those of the hole, ascending by id. `next` is the request for what the page did
+    not reach, None when the hole is covered or the venue has no more. `retry_after_s` is set when
+    the venue refused to answer now; `problem` when the response is not what it should be.
+    """
+
+    trades: Sequence[Trade] = ()
+    next: RestRequest | None = None
+    retry_after_s: float | None = None
+    problem: str | None = None

@@ -1,0 +1,200 @@
+"""Sequencer: owns the contiguity of one pair's trade ids. Pure, no clock of its own.
+
+Binance, Kraken v2 and Coinbase number the trades of a pair without holes, so a missing id is a
+proof of loss and a known id a proof of repetition. Known ids are dropped; early ones are held for
+a moment, because two sockets or a reordering network may bring the missing ones right behind;
+then what is held goes on and the missing ids are named, to be fetched.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+
+from k2_schemas import Trade
+
+from .rest import Hole
+
+HOLD_NS = 250_000_000
+MAX_HELD = 10_000
+MAX_LATE = 10_000
+
+
+class Sequencer:
+    """The ids of one pair, from `next_id` on; None begins with the first trades that come.
+
+    `last_us` is the match time of the last trade before `next_id`. Whatever is returned is in
+    ascending order, each id once.
+    """
+
+    def __init__(
+        self,
+        pair: str,
+        next_id: int | None = None,
+        last_us: int = 0,
+        *,
+        hold_ns: int = HOLD_NS,
+        max_held: int = MAX_HELD,
+    ) -> None:
+        self.pair = pair
+        self.next_id = next_id
+        self.last_us = last_us
+        self.duplicates = 0
+        self.deadline_ns: int | None = None
+        """When what is held must go on, or None while nothing is held."""
+        self._hold_ns = hold_ns
+        self._max_held = max_held
+        self._held: dict[int, Trade] = {}
+        self._holes: list[Hole] = []
+        self._late: dict[int, Trade] = {}
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """The ids that are still missing, ascending."""
+        return tuple(self._holes)
+
+    @property
+    def held(self) -> int:
+        """How many trades wait here, early and late ones together."""
+        return len(self._held) + len(self._late)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be held: what is must go on now."""
+        return len(self._held) >= self._max_held
+
+    def accept(self, trade: Trade, now_ns: int) -> list[Trade]:
+        """Take a trade of the live stream; return what may go on."""
+        trade_id = _id_of(trade)
+        if trade_id == self.next_id and not self._held:
+            self.next_id = trade_id + 1
+            self.last_us = trade.timestamp_us
+            return [trade]
+        if self.next_id is not None and trade_id < self.next_id:
+            self._note_late(trade_id, trade)
+            return []
+        if trade_id in self._held:
+            self.duplicates += 1
+            return []
+        self._held[trade_id] = trade
+        if self.deadline_ns is None:
+            self.deadline_ns = now_ns + self._hold_ns
+        return list(self._drain())
+
+    def release(self, now_ns: int) -> list[Trade]:
+        """Let what has been held long enough go on; what is missing before it becomes holes."""
+        if self.deadline_ns is None or (now_ns < self.deadline_ns and not self.is_full):
+            return []
+        released = []
+        for trade_id in sorted(self._held):
+            if self.next_id is not None and trade_id > self.next_id:
+                self._open(self.next_id, trade_id - 1)
+            trade = self._held.pop(trade_id)
+            self.next_id = trade_id + 1
+            self.last_us = trade.timestamp_us
+            released.append(trade)
+        self.deadline_ns = None
+        return released
+
+    def skip_to(self, last_id: int) -> list[Trade]:
+        """Name everything up to `last_id` as missing: the venue has it, we never saw it live.
+
+        Returns the held trades that may go on behind it.
+        """
+        if self.next_id is None or last_id < self.next_id:
+            return []
+        first_id = self.next_id
+        for trade_id in sorted(held for held in self._held if held <= last_id):
+            if trade_id > first_id:
+                self._open(first_id, trade_id - 1)
+            self._open(trade_id, trade_id)
+            self._late[trade_id] = self._held.pop(trade_id)
+            first_id = trade_id + 1
+        if first_id <= last_id:
+            self._open(first_id, last_id)
+        self.next_id = last_id + 1
+        return list(self._drain())
+
+    def fill(self, trade: Trade) -> bool:
+        """Take a fetched trade; tell whether its id was missing, and so whether it goes on."""
+        place = self._find(_id_of(trade))
+        if place is None:
+            self.duplicates += 1
+            return False
+        trade_id = _id_of(trade)
+        hole = self._holes[place]
+        rest = [
+            Hole(hole.pair, hole.first_id, trade_id - 1, hole.after_us),
+            Hole(hole.pair, trade_id + 1, hole.last_id, trade.timestamp_us),
+        ]
+        self._holes[place : place + 1] = [part for part in rest if part.first_id <= part.last_id]
+        self._late.pop(trade_id, None)
+        return True
+
+    def close(self, hole: Hole) -> tuple[list[Trade], list[Hole]]:
+        """Give up a range: return the late live trades that fall into it, and what is lost."""
+        found = [self._late[i] for i in sorted(self._late) if hole.first_id <= i <= hole.last_id]
+        late = [trade for trade in found if self.fill(trade)]
+        lost = [part for part in self._holes if _overlaps(part, hole)]
+        kept: list[Hole] = []
+        for part in self._holes:
+            kept.extend(_subtract(part, hole) if _overlaps(part, hole) else [part])
+        self._holes = kept
+        return late, [_intersect(part, hole) for part in lost]
+
+    def reopen(self, hole: Hole) -> None:
+        """Name a range as missing again: it had gone on, and was lost behind us."""
+        insort(self._holes, hole, key=lambda other: other.first_id)
+
+    def missing_in(self, hole: Hole) -> bool:
+        """Tell whether any id of a range is still missing."""
+        return any(_overlaps(part, hole) for part in self._holes)
+
+    def _drain(self) -> Iterator[Trade]:
+        """Yield the held trades that follow without a hole."""
+        while self.next_id is not None and self.next_id in self._held:
+            trade = self._held.pop(self.next_id)
+            self.next_id += 1
+            self.last_us = trade.timestamp_us
+            yield trade
+        if not self._held:
+            self.deadline_ns = None
+
+    def _note_late(self, trade_id: int, trade: Trade) -> None:
+        """Keep a live trade that comes after its hole was named, should nobody else have it."""
+        if self._find(trade_id) is None or trade_id in self._late:
+            self.duplicates += 1
+        elif len(self._late) < MAX_LATE:
+            self._late[trade_id] = trade
+
+    def _open(self, first_id: int, last_id: int) -> None:
+        """Name a range as missing; it lies behind every other, so the list stays sorted."""
+        self._holes.append(Hole(self.pair, first_id, last_id, self.last_us))
+
+    def _find(self, trade_id: int) -> int | None:
+        place = bisect_right(self._holes, trade_id, key=lambda hole: hole.first_id) - 1
+        if place >= 0 and trade_id <= self._holes[place].last_id:
+            return place
+        return None
+
+
+def _id_of(trade: Trade) -> int:
+    assert trade.source_sequence is not None, "every venue of ours numbers its trades"
+    return trade.source_sequence
+
+
+def _overlaps(one: Hole, other: Hole) -> bool:
+    return one.first_id <= other.last_id and other.first_id <= one.last_id
+
+
+def _intersect(one: Hole, other: Hole) -> Hole:
+    first_id, last_id = max(one.first_id, other.first_id), min(one.last_id, other.last_id)
+    return one._replace(first_id=first_id, last_id=last_id)
+
+
+def _subtract(one: Hole, other: Hole) -> list[Hole]:
+    parts = [
+        one._replace(last_id=other.first_id - 1),
+        one._replace(first_id=other.last_id + 1),
+    ]
+    return [part for part in parts if part.first_id <= part.last_id]

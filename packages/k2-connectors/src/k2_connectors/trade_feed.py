@@ -1,0 +1,179 @@
+"""TradeFeed: the trades of several venues as one asynchronous iterator, complete and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from k2_schemas import Trade
+
+from .checkpoint import Position
+from .http import Rest
+from .rest import Hole
+from .runner import Runner
+from .transport import Transport
+from .venue import Venue
+from .venue_feed import Event, VenueFeed
+
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+_TRADE_BYTES = 1024
+"""What a trade with its texts takes at most, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueStats:
+    """What a venue's feed has done since it started."""
+
+    frames: int
+    trades: int
+    backfilled: int
+    duplicates: int
+    gaps: int
+    dead_letters: int
+    reconnects: int
+    rotations: int
+    live_connections: int
+    held: int
+
+
+class TradeFeed:
+    """Trades, gaps, dead letters and status changes of `venues`, as they happen.
+
+    Use it as a context manager and iterate. `positions` (venue → pair → `Position`) make it go on
+    where an earlier run was safe; other pairs begin with their first live trade. With `backfill`
+    what the sockets lost is fetched over REST, and what nobody has any more is a `Gap`; without,
+    every loss is a `Gap`. `connections` is the number of redundant sockets per venue.
+
+    Memory is bounded: when nobody reads, trades beyond `max_pending_bytes` are let go as holes,
+    and fetched again once there is room.
+    """
+
+    def __init__(
+        self,
+        venues: Sequence[Venue],
+        *,
+        positions: Mapping[str, Mapping[str, Position]] | None = None,
+        backfill: bool = True,
+        connections: int = 1,
+        max_backfill_trades: int = 5_000_000,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+        transport: Transport | None = None,
+        rest: Rest | None = None,
+    ) -> None:
+        now_ns = time.monotonic_ns()
+        self._cores = {
+            venue.name: VenueFeed(
+                venue,
+                now_ns,
+                (positions or {}).get(venue.name),
+                lines=connections,
+                backfill=backfill,
+                max_backfill_trades=max_backfill_trades,
+            )
+            for venue in venues
+        }
+        self._runners = [Runner(core, self._take, transport, rest) for core in self._cores.values()]
+        self._max_pending = max(1, max_pending_bytes // _TRADE_BYTES)
+        self._pending: deque[Event] = deque()
+        self._lost: dict[tuple[str, str], list[Hole]] = {}
+        self._arrived = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._work: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._work = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._work is not None:
+            await self._work
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """Yield events until the feed is stopped and drained, or raise what ended it."""
+        assert self._work is not None, "use the feed as a context manager: async with"
+        while True:
+            while self._pending:
+                yield self._pending.popleft()
+                if self._lost and len(self._pending) <= self._max_pending // 2:
+                    self._ask_again()
+            if self._work.done():
+                if not self._pending:
+                    self._work.result()
+                    return
+                continue
+            self._arrived.clear()
+            waiting = asyncio.create_task(self._arrived.wait())
+            await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+
+    def stop(self) -> None:
+        """Close the sockets; iteration ends after what they had delivered."""
+        self._stop.set()
+
+    def stats(self) -> dict[str, VenueStats]:
+        """Return what each venue's feed has done."""
+        return {name: _describe(core) for name, core in self._cores.items()}
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for runner in self._runners:
+                    tasks.create_task(runner.run(self._stop))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._stop.set()
+            self._arrived.set()
+
+    def _take(self, events: Sequence[Event]) -> None:
+        room = self._max_pending - len(self._pending)
+        if room >= len(events):
+            self._pending.extend(events)
+        else:
+            for event in events:
+                if isinstance(event, Trade) and len(self._pending) >= self._max_pending:
+                    self._let_go(event)
+                else:
+                    self._pending.append(event)
+        self._arrived.set()
+
+    def _let_go(self, trade: Trade) -> None:
+        """Drop a trade for which there is no room, and remember that it is missing."""
+        trade_id = trade.source_sequence or 0
+        holes = self._lost.setdefault((trade.exchange.lower(), trade.pair), [])
+        if holes and holes[-1].last_id + 1 == trade_id:
+            holes[-1] = holes[-1]._replace(last_id=trade_id)
+        else:
+            holes.append(Hole(trade.pair, trade_id, trade_id, trade.timestamp_us - 1))
+
+    def _ask_again(self) -> None:
+        lost, self._lost = self._lost, {}
+        for (venue, _), holes in lost.items():
+            for hole in holes:
+                self._cores[venue].note_lost(hole)
+
+
+def _describe(core: VenueFeed) -> VenueStats:
+    return VenueStats(
+        frames=core.frames,
+        trades=core.trades,
+        backfilled=core.continuity.backfilled,
+        duplicates=core.continuity.duplicates,
+        gaps=core.continuity.gaps,
+        dead_letters=core.dead_letters,
+        reconnects=core.lines.reconnects,
+        rotations=core.lines.rotations,
+        live_connections=core.lines.live,
+        held=core.continuity.held,
+    )
