@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
+
+from k2_schemas.testing import make_trade
+from k2_schemas.units import MAX_UNITS
 
 TIMEOUT_S = 240
 
@@ -98,3 +103,32 @@ def command(tmp_path):
     command = Command(tmp_path / "home")
     yield command
     assert command.survivors() == []
+
+
+@pytest.fixture(scope="session")
+def seeded_trades():
+    """Return trades with every edge of their fields, the same in every run."""
+    chance = random.Random(4)
+    # Where a signed integer of k bytes ends: the shortest form of each is easy to get wrong.
+    ends = [end for k in range(1, 8) for end in (-(2 ** (8 * k - 1)), 2 ** (8 * k - 1))]
+    units = [0, 1, -1, MAX_UNITS, -MAX_UNITS, *(end + step for end in ends for step in (-1, 0, 1))]
+    texts = ["", "BTC/USDT", "ünï ✓", "日本語", "🙂", 'a "quoted" \\ line\n', "x" * 200]
+    sequences = [None, 0, -1, 2**31, 2**63 - 1, -(2**63)]
+    full = {f"key {n}": text for n, text in enumerate(texts)}
+    return [
+        msgspec.structs.replace(
+            make_trade(number),
+            trade_id=chance.choice(texts) + str(number),
+            symbol=chance.choice(texts),
+            price_units=price_units,
+            quantity_units=chance.choice(units),
+            timestamp_us=chance.randrange(-(10**15), 10**16),
+            currency=chance.choice(texts),
+            side=chance.choice(["BUY", "SELL"]),
+            trade_conditions=tuple(texts[: chance.randrange(4)]),
+            source_sequence=chance.choice(sequences),
+            platform_sequence=chance.choice(sequences),
+            vendor_data={"pair": chance.choice(texts)} | (full if number % 4 == 0 else {}),
+        )
+        for number, price_units in enumerate(units)
+    ]

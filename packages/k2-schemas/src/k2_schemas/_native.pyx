@@ -587,7 +587,11 @@ cdef class TradeFactory:
         self, trade_id, str price, str quantity, side, timestamp_us, ingestion_us, vendor_data
     ):
         """Return the trade; raise `FieldError` for digits that contract V2 cannot hold."""
-        if not self.has_slots:
+        cdef int overflow = 0
+        cdef int64_t moment = PyLong_AsLongLongAndOverflow(timestamp_us, &overflow)
+        if not overflow:
+            PyLong_AsLongLongAndOverflow(trade_id, &overflow)
+        if overflow or not (self.has_slots and FIRST_MICROS <= moment <= LAST_MICROS):
             return self.reference.make(
                 trade_id, price, quantity, side, timestamp_us, ingestion_us, vendor_data
             )
@@ -643,7 +647,7 @@ cdef class _Node:
         self.limit = 10**plan.precision - 1 if plan.precision <= NATIVE_DIGITS else 0
         self.units = units
         self.last_text = ""
-        self.empty_record = dict.fromkeys(plan.names)
+        self.empty_record = dict.fromkeys(self.names)
 
 
 cdef int write_value(_Node node, object value, Out *out) except -1:

@@ -58,7 +58,9 @@ class TradeCodec:
         """Return the trade in a wire frame.
 
         Raises `FrameError`, `UnknownSchemaError` or `RecordDecodeError` (also for trailing bytes
-        and for a message_id that is not the trade's own); nothing else escapes.
+        and for a message_id that is not the trade's own). For an id that was not known at the
+        start a server registry may also raise `RegistryError`, and a schema that is no trade's
+        `UnsupportedSchemaError`. Nothing else escapes.
         """
         reader = self._readers.get(frame[:HEADER_BYTES]) if type(frame) is bytes else None
         if reader is None:

@@ -6,6 +6,9 @@ from itertools import count
 from typing import Protocol
 
 from ._backend import choose_trade_factory
+from ._limits import FIRST, LAST
+from ._plan import Kind
+from .errors import FieldError
 from .instrument import Instrument
 from .trade import Side, Trade
 from .units import parse_units
@@ -24,7 +27,7 @@ class TradeFactory(Protocol):
         ingestion_us: int,
         vendor_data: dict[str, str],
     ) -> Trade:
-        """Return the trade; raise `FieldError` for digits that contract V2 cannot hold.
+        """Return the trade; raise `FieldError` for a number that contract V2 cannot hold.
 
         `trade_id` is the exchange's own, as a number; times are microseconds since 1970 UTC;
         `vendor_data` holds `pair`, the venue's own symbol, and what only this venue sends.
@@ -61,6 +64,10 @@ class PythonTradeFactory:
         """Return the trade; see `TradeFactory.make`."""
         price_units = parse_units("price", price)
         quantity_units = parse_units("quantity", quantity)
+        if not -(2**63) <= trade_id < 2**63:
+            raise FieldError("source_sequence", trade_id, "beyond the 64 bits of Avro's long")
+        if not FIRST[Kind.TIMESTAMP_MICROS] <= timestamp_us <= LAST[Kind.TIMESTAMP_MICROS]:
+            raise FieldError("timestamp", timestamp_us, "not within the years 1 to 9999")
         return Trade(
             trade_id=str(trade_id),
             symbol=self.symbol,
