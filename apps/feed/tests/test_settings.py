@@ -77,7 +77,9 @@ def test_exchanges_can_come_from_the_environment_alone(
     ("line", "key"),
     [
         ("retries = 3", "retries"),
-        ("[feed]\nsymbols = []", "feed"),
+        ("[feeds]\nsymbols = []", "feeds"),
+        ("[feed]\nsymbols = []", "feed.symbols"),
+        ("[feed]\nconnections = 0", "feed.connections"),
         ("[kafka]\nbootstrap_server = 'typo'", "kafka.bootstrap_server"),
     ],
 )

@@ -15,10 +15,19 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from k2_connectors import ConnectorError, Feed, KafkaPublisher, create_topics, open_venue
+from k2_connectors import (
+    CheckpointFile,
+    ConnectorError,
+    Feed,
+    KafkaPublisher,
+    Venue,
+    create_topics,
+    open_venue,
+    read_positions,
+)
 from k2_schemas import SchemaError
 
-from .settings import read_settings
+from .settings import FeedSettings, read_settings
 
 _log = structlog.get_logger()
 
@@ -42,33 +51,44 @@ def feed(
     _configure_logging()
     try:
         settings = read_settings(config)
-        venues = [open_venue(e.name, e.symbols, e.url) for e in settings.exchanges]
+        venues = [open_venue(e.name, e.symbols, e.url, e.rest_url) for e in settings.exchanges]
         if check:
             typer.echo(f"{config} is fine: {', '.join(venue.name for venue in venues)}")
             return
         create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
         publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
-        asyncio.run(_run([Feed(venue, publisher) for venue in venues]))
+        asyncio.run(_run(_open_feed(settings, venues, publisher)))
     except ValidationError as error:
         _fail(f"{config}: {_name_problems(error)}")
     except SettingsError as error:
         _fail(f"a K2_ environment variable is not JSON: {error}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         _fail(f"{config}: not TOML: {error}")
-    except ExceptionGroup as group:
-        _fail(str(group.exceptions[0]))
     except (ConnectorError, SchemaError) as error:
         _fail(str(error))
 
 
-async def _run(feeds: list[Feed]) -> None:
+def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPublisher) -> Feed:
+    path = settings.feed.checkpoint
+    checkpoint = None if path is None else CheckpointFile(path)
+    lost = checkpoint is not None and checkpoint.read() is None
+    return Feed(
+        venues,
+        publisher,
+        checkpoint=checkpoint,
+        positions=read_positions(settings.kafka.bootstrap_servers, venues) if lost else None,
+        contiguity=settings.feed.contiguity,
+        backfill=settings.feed.backfill,
+        connections=settings.feed.connections,
+    )
+
+
+async def _run(feed: Feed) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as group:
-        for one in feeds:
-            group.create_task(one.run(stop))
+    await feed.run(stop)
     _log.info("stopped")
 
 

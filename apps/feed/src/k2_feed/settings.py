@@ -23,13 +23,33 @@ class KafkaSettings(BaseModel):
 
 
 class ExchangeSettings(BaseModel):
-    """One exchange: its name, its canonical symbols, and a `url` that replaces its own host."""
+    """One exchange: its name and its canonical symbols.
+
+    `url` and `rest_url` replace its own hosts.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     symbols: list[str] = Field(min_length=1)
     url: str | None = None
+    rest_url: str | None = None
+
+
+class ContinuitySettings(BaseModel):
+    """How the feed stays complete.
+
+    `checkpoint` is the file of positions: without one a restart begins live. `connections` is the
+    number of redundant sockets per exchange. `contiguity = false` passes trades as they come: for
+    recordings, whose ids repeat and jump.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: Path | None = None
+    contiguity: bool = True
+    backfill: bool = True
+    connections: int = Field(default=1, ge=1, le=4)
 
 
 class FeedSettings(BaseSettings):
@@ -41,6 +61,7 @@ class FeedSettings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
+    feed: ContinuitySettings = ContinuitySettings()
     lake: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("exchanges")

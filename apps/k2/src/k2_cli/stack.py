@@ -108,6 +108,8 @@ class Stack:
     def start_feed(self) -> None:
         """Start k2-feed on every exchange."""
         lines = [line for name in self.exchanges for line in self._describe_feed(name)]
+        # The demo plays its market again and again: ids repeat, which is what Gold is there for.
+        lines += ["[feed]", "contiguity = false"]
         self._run(self.feed, "k2_feed", "--config", self._write_config("feed", lines))
 
     def start_lake(self) -> None:

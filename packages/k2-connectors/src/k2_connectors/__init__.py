@@ -12,11 +12,12 @@ from .errors import (
     UnknownVenueError,
 )
 from .event import Gap, Status
-from .feed import Feed, FeedStats
+from .feed import Feed
 from .http import Rest, UrllibRest
 from .publish import KafkaPublisher, Publisher, create_topics
 from .record import RecordedFrame, read_frames
 from .rest import Hole, RestLimit, RestPage, RestRequest, RestResponse
+from .tail import read_positions
 from .trade_feed import TradeFeed, VenueStats
 from .transport import Connection, Transport, WebSocketTransport
 from .venue import Decoded, Venue
@@ -34,7 +35,6 @@ __all__ = [
     "DeadLetter",
     "Decoded",
     "Feed",
-    "FeedStats",
     "Gap",
     "Hole",
     "KafkaPublisher",
@@ -63,4 +63,5 @@ __all__ = [
     "create_topics",
     "open_venue",
     "read_frames",
+    "read_positions",
 ]

@@ -1,128 +1,154 @@
-"""Feed: one venue's socket into a publisher, until it is told to stop."""
+"""Feed: venues into a publisher, complete across reconnects, slow brokers and kill -9."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import structlog
 
-from k2_schemas import FieldError
+from k2_schemas import FieldError, Trade
 
-from .errors import ConnectionLostError
+from .checkpoint import CheckpointFile, Position, Watermarks
+from .errors import PublishError
+from .event import Gap
+from .http import Rest
 from .publish import Publisher
-from .transport import Connection, Transport, WebSocketTransport
+from .trade_feed import TradeFeed, VenueStats
+from .transport import Transport
 from .venue import Venue
+from .venue_feed import DeadLetter, Event
 
 _log = structlog.get_logger()
 
-_FIRST_DELAY_S = 0.25
-_MAX_DELAY_S = 30.0
-_MAX_DOUBLINGS = 10
-
-
-@dataclass
-class FeedStats:
-    """What a feed has seen since it started."""
-
-    frames: int = 0
-    trades: int = 0
-    dead_letters: int = 0
-    reconnects: int = 0
-    control: Counter[str] = field(default_factory=Counter)
+_SAVE_EVERY_S = 1.0
+_FULL_PAUSE_S = 0.005
+_SERVE_EVERY_EVENTS = 256
+_SERVE_EVERY_S = 0.2
 
 
 class Feed:
-    """Connects to one venue, decodes every frame, publishes every trade.
+    """Reads `venues` and publishes every trade once, every dead letter, and no silence.
 
-    A frame that cannot be decoded or encoded goes to the dead letters. A lost connection is taken
-    up again after an exponential delay with full jitter. `run` ends when `stop` is set: the socket
-    is closed and what it had already delivered is published. However it ends, the publisher is
-    flushed.
+    With a `checkpoint` file a feed that was killed goes on after what Kafka had acknowledged, and
+    fetches over REST what it missed. Without one it begins live, or at `positions`. A full
+    publisher holds trades back in bounded memory, never the sockets. However `run` ends, the
+    publisher is flushed and the checkpoint written.
     """
 
     def __init__(
         self,
-        venue: Venue,
+        venues: Sequence[Venue],
         publisher: Publisher,
+        *,
+        checkpoint: CheckpointFile | None = None,
+        positions: Mapping[str, Mapping[str, Position]] | None = None,
+        contiguity: bool = True,
+        backfill: bool = True,
+        connections: int = 1,
         transport: Transport | None = None,
-        clock_ns: Callable[[], int] = time.time_ns,
+        rest: Rest | None = None,
     ) -> None:
-        self.venue = venue
-        self.stats = FeedStats()
         self._publisher = publisher
-        self._transport = transport or WebSocketTransport()
-        self._clock_ns = clock_ns
-        self._log = _log.bind(venue=venue.name)
+        self._checkpoint = checkpoint
+        found = (checkpoint.read() if checkpoint is not None else None) or positions
+        self._marks = Watermarks(found)
+        self._saved: Mapping[str, Mapping[str, Position]] = found or {}
+        self._save_due_s = 0.0
+        publisher.on_acknowledged = self._marks.settle_trade
+        self._feed = TradeFeed(
+            venues,
+            positions=found,
+            contiguity=contiguity,
+            backfill=backfill,
+            connections=connections,
+            transport=transport,
+            rest=rest,
+        )
+
+    def stats(self) -> dict[str, VenueStats]:
+        """Return what each venue's feed has done."""
+        return self._feed.stats()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; raise what reconnecting cannot cure."""
         try:
-            await self._keep_connected(stop)
+            async with self._feed as feed:
+                beside = [
+                    asyncio.create_task(_stop_with(stop, feed)),
+                    asyncio.create_task(self._keep_serving(feed)),
+                ]
+                try:
+                    await self._pump(feed)
+                finally:
+                    for task in beside:
+                        task.cancel()
         finally:
-            self._publisher.flush()
-        self._log.info("drained", frames=self.stats.frames, trades=self.stats.trades)
+            await asyncio.to_thread(self._publisher.flush)
+            self._save(force=True)
+        _log.info("drained", **{name: stats.trades for name, stats in self.stats().items()})
 
-    async def _keep_connected(self, stop: asyncio.Event) -> None:
-        failures = 0
-        while not stop.is_set():
-            frames_before = self.stats.frames
+    async def _pump(self, feed: TradeFeed) -> None:
+        count = 0
+        async for event in feed:
+            while not self._put(event):
+                # The broker is slow: sockets are still read, and events wait in bounded memory.
+                self._publisher.serve()
+                await asyncio.sleep(_FULL_PAUSE_S)
+            count += 1
+            if count % _SERVE_EVERY_EVENTS == 0:
+                self._publisher.serve()
+                self._save()
+                await asyncio.sleep(0)
+
+    async def _keep_serving(self, feed: TradeFeed) -> None:
+        """Let acknowledgements in, and positions out, while no trades come."""
+        while True:
+            await asyncio.sleep(_SERVE_EVERY_S)
             try:
-                async with self._transport.connect(self.venue.url) as connection:
-                    self._log.info("connected", url=self.venue.url)
-                    await self._consume(connection, stop)
-            except ConnectionLostError as error:
-                failures = 1 if self.stats.frames > frames_before else failures + 1
-                if not stop.is_set():
-                    self.stats.reconnects += 1
-                    self._log.warning("connection_lost", reason=error.reason, failures=failures)
-                    await _wait(stop, _delay_s(failures))
+                self._publisher.serve()
+            except PublishError:
+                feed.stop()  # the flush at the end says it again, to whoever runs us
+                return
+            self._save()
 
-    async def _consume(self, connection: Connection, stop: asyncio.Event) -> None:
-        closer = asyncio.create_task(_close_on(stop, connection))
+    def _put(self, event: Event) -> bool:
+        """Publish an event, or tell that there is no room for it now."""
+        if isinstance(event, Trade):
+            return self._put_trade(event)
+        if isinstance(event, DeadLetter):
+            return self._publisher.publish_dead_letter(*event)
+        if isinstance(event, Gap):
+            self._marks.settle_gap(event.venue, event.pair, event.first_id, event.last_id)
+            _log.error("gap", **{name: getattr(event, name) for name in event.__struct_fields__})
+        else:
+            _log.info(event.kind, venue=event.venue, detail=event.detail)
+            self._save()
+        return True
+
+    def _put_trade(self, trade: Trade) -> bool:
+        begins = self._marks.begin(trade)
+        if begins:
+            self._save(force=True)
         try:
-            for frame in self.venue.subscribe_frames():
-                await connection.send(frame)
-            while True:
-                self._handle(await connection.receive())
-        finally:
-            closer.cancel()
+            return self._publisher.publish(trade)
+        except FieldError as error:
+            # A venue from elsewhere made a trade without bytes; ours refuse the frame instead.
+            letter = DeadLetter(repr(trade).encode(), trade.exchange.lower(), str(error), 0)
+            return self._publisher.publish_dead_letter(*letter)
 
-    def _handle(self, frame: bytes) -> None:
-        recv_ns = self._clock_ns()
-        self.stats.frames += 1
-        decoded = self.venue.decode(frame, recv_ns // 1000)
-        rejections = list(decoded.rejections)
-        for trade in decoded.trades:
-            try:
-                self._publisher.publish(trade)
-                self.stats.trades += 1
-            except FieldError as error:
-                rejections.append(str(error))
-        if rejections:
-            reason = "; ".join(rejections)
-            self._publisher.publish_dead_letter(frame, self.venue.name, reason, recv_ns)
-            self.stats.dead_letters += 1
-        elif decoded.control:
-            self.stats.control[decoded.control] += 1
+    def _save(self, *, force: bool = False) -> None:
+        """Write the positions if they have moved, once a second at most."""
+        if self._checkpoint is None or (time.monotonic() < self._save_due_s and not force):
+            return
+        self._save_due_s = time.monotonic() + _SAVE_EVERY_S
+        positions = self._marks.positions()
+        if positions != self._saved:
+            self._checkpoint.write(positions)
+            self._saved = positions
 
 
-async def _close_on(stop: asyncio.Event, connection: Connection) -> None:
+async def _stop_with(stop: asyncio.Event, feed: TradeFeed) -> None:
     await stop.wait()
-    await connection.close()
-
-
-async def _wait(stop: asyncio.Event, delay_s: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), delay_s)
-    except TimeoutError:
-        return
-
-
-def _delay_s(failures: int) -> float:
-    longest = _FIRST_DELAY_S * 2 ** min(failures, _MAX_DOUBLINGS)
-    return random.uniform(0, min(_MAX_DELAY_S, longest))  # noqa: S311
+    feed.stop()

@@ -124,11 +124,18 @@ class Lines:
         if line in self._retiring:
             self._retiring.discard(line)
             return
+        if not self._wanted:
+            return
         steady = was_live and now_ns - session.opened_ns >= STEADY_S * _NS
         self._failures = 1 if steady else self._failures + 1
         self._next_url += 1
         self.reconnects += 1
         self._not_before_ns = now_ns + int(self._delay_s() * _NS)
+
+    def drain(self) -> list[Action]:
+        """Close every line and open no more."""
+        self._wanted = 0
+        return [Close(line, "draining") for line in self._sessions]
 
     def retire_all(self) -> None:
         """Replace every line: each is closed once its successor is live."""

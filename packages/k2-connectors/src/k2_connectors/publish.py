@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -21,25 +22,34 @@ from k2_schemas.topics import (
 
 from .errors import PublishError
 
-_POLL_EVERY_RECORDS = 256
 _MAX_REASON_CHARS = 1000
 
 
 class Publisher(Protocol):
     """Where a feed puts what it decoded."""
 
-    def publish(self, trade: Trade) -> None:
-        """Queue one trade; raise `PublishError` if an earlier record could not be delivered."""
+    on_acknowledged: Callable[[Trade], None] | None
+    """Called with every trade once it is safe where it was published."""
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:
-        """Queue a frame that could not become trades, as it came, with the reason."""
+    def publish(self, trade: Trade) -> bool:
+        """Queue one trade, or return False when there is no room for it now.
+
+        Raises `PublishError` if an earlier record could not be delivered, `k2_schemas.FieldError`
+        for a trade that has no bytes.
+        """
+
+    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
+        """Queue a frame that could not become trades, as it came; see `publish`."""
+
+    def serve(self) -> None:
+        """Let acknowledgements come in; raise `PublishError` if one says no."""
 
     def flush(self) -> None:
         """Return once everything queued is acknowledged, or raise `PublishError`."""
 
 
 class KafkaPublisher:
-    """An idempotent producer: acks from all replicas, order kept, full queue means waiting."""
+    """An idempotent producer: acks from all replicas, order kept, a full queue takes no more."""
 
     def __init__(
         self,
@@ -50,7 +60,7 @@ class KafkaPublisher:
         self._codec = codec or TradeCodec()
         self._topics: dict[str, str] = {}
         self._failure: PublishError | None = None
-        self._unpolled = 0
+        self.on_acknowledged: Callable[[Trade], None] | None = None
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -63,21 +73,27 @@ class KafkaPublisher:
             }
         )
 
-    def publish(self, trade: Trade) -> None:
+    def publish(self, trade: Trade) -> bool:
         """Queue one trade under its symbol; see `Publisher.publish`."""
         topic = self._topics.get(trade.exchange)
         if topic is None:
             topic = self._topics[trade.exchange] = trades_topic(trade.exchange)
-        self._produce(topic, trade.symbol.encode(), self._codec.encode(trade), None)
+        note = partial(self._note_trade, trade)
+        return self._produce(topic, trade.symbol.encode(), self._codec.encode(trade), None, note)
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:
+    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
         """Queue a frame for the dead letters; see `Publisher.publish_dead_letter`."""
         headers: list[tuple[str, str | bytes | None]] = [
             (HEADER_VENUE, venue),
             (HEADER_REASON, reason[:_MAX_REASON_CHARS]),
             (HEADER_RECV_NS, str(recv_ns)),
         ]
-        self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers)
+        return self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers, self._note_delivery)
+
+    def serve(self) -> None:
+        """Let acknowledgements come in; see `Publisher.serve`."""
+        self._serve_callbacks(self._producer.poll, 0)
+        self._raise_failure()
 
     def flush(self) -> None:
         """Return once everything queued is acknowledged; see `Publisher.flush`."""
@@ -91,24 +107,16 @@ class KafkaPublisher:
         key: bytes,
         value: bytes,
         headers: list[tuple[str, str | bytes | None]] | None,
-    ) -> None:
+        note: Callable[[KafkaError | None, Message], None],
+    ) -> bool:
         self._raise_failure()
-        while True:
-            try:
-                self._producer.produce(
-                    topic, value, key, on_delivery=self._note_delivery, headers=headers
-                )
-                break
-            except BufferError:
-                # Back-pressure: the socket fills up behind us while the broker catches up.
-                self._serve_callbacks(self._producer.poll, 0.1)
-                self._raise_failure()
-            except KafkaException as error:
-                raise PublishError(topic, error.args[0].str()) from error
-        self._unpolled += 1
-        if self._unpolled >= _POLL_EVERY_RECORDS:
-            self._unpolled = 0
-            self._serve_callbacks(self._producer.poll, 0)
+        try:
+            self._producer.produce(topic, value, key, on_delivery=note, headers=headers)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            raise PublishError(topic, error.args[0].str()) from error
+        return True
 
     def _serve_callbacks(self, serve: Callable[[float], int], timeout_s: float) -> int:
         try:
@@ -117,6 +125,11 @@ class KafkaPublisher:
             # The client has given up for good. It says so by an exception set while our callback
             # runs, which Python reports as a SystemError.
             raise PublishError("every topic", str(error.__cause__ or error)) from error
+
+    def _note_trade(self, trade: Trade, error: KafkaError | None, message: Message) -> None:
+        if error is None and self.on_acknowledged is not None:
+            self.on_acknowledged(trade)
+        self._note_delivery(error, message)
 
     def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None:

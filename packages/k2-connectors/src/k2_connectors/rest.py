@@ -60,3 +60,22 @@ class RestPage(msgspec.Struct, frozen=True):
     next: RestRequest | None = None
     retry_after_s: float | None = None
     problem: str | None = None
+
+
+def rest_beside(base_url: str) -> str:
+    """Return where the REST of a replaced WebSocket host is looked for: at the same place."""
+    return "http" + base_url.removeprefix("ws")
+
+
+_RATE_LIMITED = (403, 418, 429)
+_DEFAULT_RETRY_S = 60.0
+
+
+def read_refusal(response: RestResponse) -> RestPage | None:
+    """Return the page of a response without content: refused for now, or an error; else None."""
+    if response.status in _RATE_LIMITED:
+        after = response.headers.get("retry-after", "")
+        return RestPage(retry_after_s=float(after) if after.isdecimal() else _DEFAULT_RETRY_S)
+    if response.status != 200:
+        return RestPage(problem=f"HTTP status {response.status}: {response.body[:200]!r}")
+    return None

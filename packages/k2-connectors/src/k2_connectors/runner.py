@@ -23,10 +23,14 @@ _YIELD_EVERY_FRAMES = 64
 """A socket with a full buffer never suspends its reader; others must get their turn."""
 
 Sink = Callable[[Sequence[Event]], None]
+Room = Callable[[], Coroutine[None, None, None]]
 
 
 class Runner:
-    """Runs one venue until it is told to stop, and gives every event to `sink` as it happens."""
+    """Runs one venue until it is told to stop, and gives every event to `sink` as it happens.
+
+    Sockets are read as fast as they deliver; with `room` only when that has returned.
+    """
 
     def __init__(
         self,
@@ -34,9 +38,11 @@ class Runner:
         sink: Sink,
         transport: Transport | None = None,
         rest: Rest | None = None,
+        room: Room | None = None,
     ) -> None:
         self.core = core
         self._sink = sink
+        self._room = room
         self._transport = transport or WebSocketTransport()
         self._rest = rest or UrllibRest()
         self._connections: dict[int, Connection] = {}
@@ -101,6 +107,8 @@ class Runner:
                 if events:
                     emit(events)
             await asyncio.sleep(0)
+            if self._room is not None:
+                await self._room()
 
     async def _send(self, line: int, frame: str) -> None:
         connection = self._connections.get(line)
@@ -128,8 +136,7 @@ class Runner:
 
     async def _drain(self) -> None:
         """Close every socket, read what they had delivered, let go what was held."""
-        for line in list(self._connections):
-            await self._close(line)
+        self._perform(self.core.drain())
         if self._running:
             await asyncio.wait(self._running, timeout=10.0)
         for task in self._running:

@@ -21,6 +21,7 @@ from .venue import Venue
 from .venue_feed import Event, VenueFeed
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
+_ROOM_PAUSE_S = 0.01
 _TRADE_BYTES = 1024
 """What a trade with its texts takes at most, on average."""
 
@@ -39,6 +40,7 @@ class VenueStats:
     rotations: int
     live_connections: int
     held: int
+    control: Mapping[str, int]
 
 
 class TradeFeed:
@@ -47,7 +49,8 @@ class TradeFeed:
     Use it as a context manager and iterate. `positions` (venue → pair → `Position`) make it go on
     where an earlier run was safe; other pairs begin with their first live trade. With `backfill`
     what the sockets lost is fetched over REST, and what nobody has any more is a `Gap`; without,
-    every loss is a `Gap`. `connections` is the number of redundant sockets per venue.
+    every loss is a `Gap`. With `contiguity=False` ids are not looked at. `connections` is the
+    number of redundant sockets per venue.
 
     Memory is bounded: when nobody reads, trades beyond `max_pending_bytes` are let go as holes,
     and fetched again once there is room.
@@ -58,6 +61,7 @@ class TradeFeed:
         venues: Sequence[Venue],
         *,
         positions: Mapping[str, Mapping[str, Position]] | None = None,
+        contiguity: bool = True,
         backfill: bool = True,
         connections: int = 1,
         max_backfill_trades: int = 5_000_000,
@@ -72,12 +76,14 @@ class TradeFeed:
                 now_ns,
                 (positions or {}).get(venue.name),
                 lines=connections,
+                contiguity=contiguity,
                 backfill=backfill,
                 max_backfill_trades=max_backfill_trades,
             )
             for venue in venues
         }
         self._runners = [Runner(core, self._take, transport, rest) for core in self._cores.values()]
+        self._contiguity = contiguity
         self._max_pending = max(1, max_pending_bytes // _TRADE_BYTES)
         self._pending: deque[Event] = deque()
         self._lost: dict[tuple[str, str], list[Hole]] = {}
@@ -138,7 +144,7 @@ class TradeFeed:
 
     def _take(self, events: Sequence[Event]) -> None:
         room = self._max_pending - len(self._pending)
-        if room >= len(events):
+        if room >= len(events) or not self._contiguity:
             self._pending.extend(events)
         else:
             for event in events:
@@ -147,6 +153,10 @@ class TradeFeed:
                 else:
                     self._pending.append(event)
         self._arrived.set()
+
+    async def _wait_for_room(self) -> None:
+        while len(self._pending) >= self._max_pending and not self._stop.is_set():
+            await asyncio.sleep(_ROOM_PAUSE_S)
 
     def _let_go(self, trade: Trade) -> None:
         """Drop a trade for which there is no room, and remember that it is missing."""
@@ -176,4 +186,5 @@ def _describe(core: VenueFeed) -> VenueStats:
         rotations=core.lines.rotations,
         live_connections=core.lines.live,
         held=core.continuity.held,
+        control=dict(core.control),
     )

@@ -39,7 +39,11 @@ Event = Trade | Gap | Status | DeadLetter
 
 
 class VenueFeed:
-    """One venue. Times called `now_ns` are of a monotonic clock, `recv_ns` of the wall clock."""
+    """One venue. Times called `now_ns` are of a monotonic clock, `recv_ns` of the wall clock.
+
+    With `contiguity=False` trades pass as they come: for recordings, whose ids repeat and jump, and
+    for venues that do not number their trades.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class VenueFeed:
         positions: Mapping[str, Position] | None = None,
         *,
         lines: int = 1,
+        contiguity: bool = True,
         backfill: bool = True,
         max_backfill_trades: int = 5_000_000,
         seed: int | None = None,
@@ -57,6 +62,7 @@ class VenueFeed:
         self.continuity = Continuity(
             venue, now_ns, positions, backfill=backfill, max_backfill_trades=max_backfill_trades
         )
+        self._contiguity = contiguity
         self.frames = 0
         self.trades = 0
         self.dead_letters = 0
@@ -72,7 +78,7 @@ class VenueFeed:
 
     def tick(self, now_ns: int) -> list[Event]:
         """Let time pass."""
-        return self._pass_on(self.continuity.tick(now_ns))
+        return self._pass_on(self.continuity.tick(now_ns)) if self._contiguity else []
 
     def open(self, line: int, now_ns: int) -> list[Action]:
         """Note that a socket is open; return what to send over it."""
@@ -84,10 +90,15 @@ class VenueFeed:
         decoded = self.venue.decode(frame, recv_ns // 1000)
         events: list[Event] = []
         if self.lines.hear(line, decoded, now_ns):
-            self.continuity.note_live(now_ns)
+            if self._contiguity:
+                self.continuity.note_live(now_ns)
             events.append(Status(self.venue.name, "live"))
         if decoded.trades:
-            passed = self.continuity.accept(decoded.trades, now_ns)
+            passed = (
+                self.continuity.accept(decoded.trades, now_ns)
+                if self._contiguity
+                else list(decoded.trades)
+            )
             self.trades += len(passed)
             events += passed
         if decoded.rejections:
@@ -115,6 +126,10 @@ class VenueFeed:
     def fail(self, now_ns: int) -> None:
         """Note that the REST request under way got no answer."""
         self.continuity.fail_request(now_ns)
+
+    def drain(self) -> list[Action]:
+        """Begin to end: return what closes every line."""
+        return self.lines.drain()
 
     def finish(self) -> list[Event]:
         """Let go what is still held, with the sockets closed: its holes wait for the next start."""

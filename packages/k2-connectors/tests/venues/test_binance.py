@@ -160,7 +160,8 @@ def test_all_symbols_are_subscribed_in_one_message():
 
 def test_the_endpoint_is_the_combined_stream():
     """Combined frames name their stream; subscribing by message is acknowledged."""
-    assert Binance(["BTC/USDT"]).url == "wss://stream.binance.com:9443/stream"
+    assert Binance(["BTC/USDT"]).urls[0] == "wss://stream.binance.com:9443/stream"
     assert (
-        Binance(["BTC/USDT"], "ws://127.0.0.1:1/binance").url == "ws://127.0.0.1:1/binance/stream"
+        Binance(["BTC/USDT"], "ws://127.0.0.1:1/binance").urls[0]
+        == "ws://127.0.0.1:1/binance/stream"
     )

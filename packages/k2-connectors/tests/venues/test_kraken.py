@@ -210,5 +210,5 @@ def test_all_symbols_are_subscribed_with_their_snapshot():
 
 def test_the_endpoint_is_version_2():
     """v1 is another protocol."""
-    assert Kraken(["BTC/USD"]).url == "wss://ws.kraken.com/v2"
-    assert Kraken(["BTC/USD"], "ws://127.0.0.1:1/kraken").url == "ws://127.0.0.1:1/kraken/v2"
+    assert Kraken(["BTC/USD"]).urls[0] == "wss://ws.kraken.com/v2"
+    assert Kraken(["BTC/USD"], "ws://127.0.0.1:1/kraken").urls[0] == "ws://127.0.0.1:1/kraken/v2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from k2_schemas import Trade, TradeCodec
@@ -14,16 +15,24 @@ class MemoryPublisher:
     trades: list[Trade] = field(default_factory=list)
     dead_letters: list[tuple[bytes, str, str, int]] = field(default_factory=list)
     flushes: int = 0
+    on_acknowledged: Callable[[Trade], None] | None = None
     codec: TradeCodec = field(default_factory=TradeCodec, repr=False)
 
-    def publish(self, trade: Trade) -> None:
+    def publish(self, trade: Trade) -> bool:
         """Keep a trade; raise `k2_schemas.FieldError` when it has no bytes."""
         self.codec.encode(trade)
         self.trades.append(trade)
+        if self.on_acknowledged is not None:
+            self.on_acknowledged(trade)
+        return True
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> None:
+    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
         """Keep a frame with venue, reason and receive time."""
         self.dead_letters.append((frame, venue, reason, recv_ns))
+        return True
+
+    def serve(self) -> None:
+        """Acknowledge nothing: what was kept was acknowledged at once."""
 
     def flush(self) -> None:
         """Count the flush; there is nothing to wait for."""

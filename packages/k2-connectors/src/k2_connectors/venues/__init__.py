@@ -14,10 +14,15 @@ __all__ = ["VENUES", "Binance", "Kraken", "open_venue"]
 VENUES: dict[str, Callable[..., Venue]] = {Binance.name: Binance, Kraken.name: Kraken}
 
 
-def open_venue(name: str, symbols: Iterable[str], base_url: str | None = None) -> Venue:
-    """Return the venue called `name` for canonical `symbols`; `base_url` replaces its own host."""
+def open_venue(
+    name: str, symbols: Iterable[str], base_url: str | None = None, rest_url: str | None = None
+) -> Venue:
+    """Return the venue called `name` for canonical `symbols`.
+
+    `base_url` and `rest_url` replace its own WebSocket and REST hosts.
+    """
     try:
         venue = VENUES[name]
     except KeyError:
         raise UnknownVenueError(name, VENUES) from None
-    return venue(symbols) if base_url is None else venue(symbols, base_url)
+    return venue(symbols, base_url, rest_url)

@@ -1,8 +1,8 @@
-"""Binance spot, `trade` streams on a combined socket.
+"""Binance spot: `trade` streams on a combined socket, `historicalTrades` over REST.
 
-Protocol: binance-spot-api-docs, web-socket-streams.md. `t` is the trade id, contiguous per symbol;
-`T` is the match time, `E` the send time; `m` true means that the taker sold. Extra keys (`b` and
-`a` before 2024-06) are tolerated.
+Protocol: binance-spot-api-docs, web-socket-streams.md and rest-api.md. `t` is the trade id,
+contiguous per symbol; `T` is the match time, `E` the send time; `m` true means that the taker sold.
+Extra keys (`b` and `a` before 2024-06) are tolerated.
 """
 
 from __future__ import annotations
@@ -12,15 +12,27 @@ from typing import Any, Literal
 
 import msgspec
 
-from k2_schemas import InstrumentList, SchemaError
+from k2_schemas import InstrumentList, SchemaError, Trade
 
 from ..errors import SubscriptionRejectedError
+from ..event import BACKFILL, ORIGIN
+from ..rest import Hole, RestLimit, RestPage, RestRequest, RestResponse, read_refusal, rest_beside
 from ..venue import Decoded, TradeFactories
 
 _FIRST_MICROSECOND_STAMP = 10**14
 """Times at or above this are microseconds (timeUnit=MICROSECOND); as milliseconds: year 5138."""
 
 
+_WS_URLS = (
+    "wss://stream.binance.com:9443",
+    "wss://stream.binance.com:443",
+    "wss://data-stream.binance.vision",
+)
+"""Endpoints of one venue. stream.binance.us is another exchange with ids of its own: never here."""
+
+_REST_URL = "https://api.binance.com"
+_PAGE_TRADES = 1_000
+_SUBSCRIBE_ID = 1
 _FRAME = b'{"stream":"%b","data":%b}'
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 
@@ -46,6 +58,14 @@ class _Trade(msgspec.Struct, gc=False):
     m: bool
 
 
+class _Row(msgspec.Struct, gc=False):
+    id: int
+    price: str
+    qty: str
+    time: int
+    isBuyerMaker: bool  # noqa: N815
+
+
 def _frame_type(streams: Sequence[str]) -> Any:
     """Return the type of a combined stream's frame: one that is for no stream of ours is slower."""
     return msgspec.defstruct(
@@ -53,30 +73,50 @@ def _frame_type(streams: Sequence[str]) -> Any:
     )
 
 
+class _RestTrade(msgspec.Struct, gc=False):
+    id: int
+    price: str
+    qty: str
+    time: int
+    isBuyerMaker: bool  # noqa: N815  # Binance's own name
+
+
 class Binance:
     """Binance spot. `symbols` are canonical (`BTC/USDT`)."""
 
     name = "binance"
+    rest_limit = RestLimit(weight=3_000, per_s=60.0)
+    """Half of what one address may: others may sit behind it too."""
+    ping_every_s = 0.0
 
     def __init__(
-        self, symbols: Iterable[str], base_url: str = "wss://stream.binance.com:9443"
+        self,
+        symbols: Iterable[str],
+        base_url: str | None = None,
+        rest_url: str | None = None,
     ) -> None:
         self.instruments = InstrumentList(self.name, symbols)
-        self._base_url = base_url
+        self._base_urls = _WS_URLS if base_url is None else (base_url,)
+        self._rest_url = rest_url or (_REST_URL if base_url is None else rest_beside(base_url))
         self._factories = TradeFactories(self.instruments)
         self._streams = tuple(f"{i.pair.lower()}@trade" for i in self.instruments)
         self._decode_trade_frame = msgspec.json.Decoder(_frame_type(self._streams)).decode
         self._envelopes = msgspec.json.Decoder(_Envelope)
+        self._pages = msgspec.json.Decoder(list[_RestTrade])
 
     @property
-    def url(self) -> str:
-        """The combined-stream endpoint; subscribing is by message, so that it is acknowledged."""
-        return f"{self._base_url}/stream"
+    def urls(self) -> Sequence[str]:
+        """Combined-stream endpoints; subscribing is by message, so that it is acknowledged."""
+        return [f"{url}/stream" for url in self._base_urls]
 
     def subscribe_frames(self) -> Sequence[str]:
         """Return one SUBSCRIBE request: five inbound messages a second is all Binance allows."""
-        request = {"method": "SUBSCRIBE", "params": self._streams, "id": 1}
+        request = {"method": "SUBSCRIBE", "params": self._streams, "id": _SUBSCRIBE_ID}
         return [msgspec.json.encode(request).decode()]
+
+    def ping_frame(self) -> str:
+        """Return nothing of use: Binance pings by itself, every 20 s."""
+        return ""
 
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Decode one frame; see `Venue.decode`."""
@@ -116,9 +156,52 @@ class Binance:
             reason = envelope.msg or str(envelope.error or "")
             raise SubscriptionRejectedError(self.name, reason or f"code {envelope.code}")
         if "serverShutdown" in (envelope.e, envelope.stream.lstrip("!")):
-            return Decoded(control="shutdown")
+            return Decoded(control="shutdown", closing=True)
         if envelope.stream or envelope.e:
             return Decoded(control="other_stream")
         if envelope.id is not None:
-            return Decoded(control="acknowledgement")
+            pairs = [i.pair for i in self.instruments] if envelope.id == _SUBSCRIBE_ID else []
+            return Decoded(control="acknowledgement", acknowledged=pairs)
         return Decoded(rejections=("JSON, but no frame that Binance is known to send",))
+
+    def first_request(self, hole: Hole) -> RestRequest:
+        """Ask `historicalTrades`, which goes by id and needs no key."""
+        return self._request(hole, hole.first_id)
+
+    def read_page(self, request: RestRequest, response: RestResponse, recv_us: int) -> RestPage:
+        """Read a page of `historicalTrades`; see `Venue.read_page`."""
+        refusal = read_refusal(response)
+        if refusal is not None:
+            return refusal
+        hole = request.hole
+        try:
+            rows = self._pages.decode(response.body)
+            trades = [
+                self._build_rest_trade(row, hole, recv_us) for row in rows if _is_in(row, hole)
+            ]
+        except _DECODE_ERRORS as error:
+            return RestPage(problem=str(error))
+        last_id = max((row.id for row in rows), default=hole.last_id)
+        if len(rows) < _PAGE_TRADES or last_id >= hole.last_id:
+            return RestPage(trades)
+        return RestPage(trades, self._request(hole, last_id + 1))
+
+    def _build_rest_trade(self, row: _RestTrade, hole: Hole, recv_us: int) -> Trade:
+        return self._factories[hole.pair].make(
+            row.id,
+            row.price,
+            row.qty,
+            "SELL" if row.isBuyerMaker else "BUY",
+            row.time if row.time >= _FIRST_MICROSECOND_STAMP else row.time * 1000,
+            recv_us,
+            {"pair": hole.pair, ORIGIN: BACKFILL},
+        )
+
+    def _request(self, hole: Hole, from_id: int) -> RestRequest:
+        query = f"symbol={hole.pair}&fromId={from_id}&limit={_PAGE_TRADES}"
+        url = f"{self._rest_url}/api/v3/historicalTrades?{query}"
+        return RestRequest(url, hole, weight=25, cursor=str(from_id))
+
+
+def _is_in(row: _RestTrade, hole: Hole) -> bool:
+    return hole.first_id <= row.id <= hole.last_id
