@@ -12,8 +12,8 @@ from k2_medallion.bronze import to_bronze
 from k2_medallion.silver import judge, to_dead_letters, to_silver
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_schemas import FileRegistry, SchemaError, TradeCodec
-from k2_schemas.trade_codec import trade_to_record
 from k2_schemas.testing import make_trade
+from k2_schemas.trade_codec import trade_to_record
 from k2_validation import SILVER_TRADES
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
