@@ -20,10 +20,10 @@ from k2_connectors.checkpoint import Position, Watermarks, rebuild_positions
 from k2_connectors.continuity import Continuity
 from k2_connectors.event import BACKFILL, ORIGIN, Gap
 from k2_connectors.lines import Close, Open, Send
-from k2_connectors.rest import Hole, RestLimit, RestPage, RestRequest, RestResponse
+from k2_connectors.rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
 from k2_connectors.sequencer import Sequencer
 from k2_connectors.venue import Decoded, TradeFactories
-from k2_connectors.venue_feed import Fetch, VenueFeed
+from k2_connectors.venue_feed import DeadLetter, Fetch, VenueFeed
 from k2_schemas import InstrumentList, Trade
 
 S = 1_000_000_000
@@ -33,7 +33,7 @@ PAGE = 20
 
 
 class TinyVenue:
-    """The smallest venue there is: frames and pages are JSON lists of [pair, id]."""
+    """The smallest venue there is: frames and pages are JSON lists of [pair, id, is dead]."""
 
     name = "tiny"
     rest_limit = RestLimit(weight=60, per_s=10.0)
@@ -61,7 +61,12 @@ class TinyVenue:
             return Decoded(control="ack", acknowledged=PAIRS)
         if isinstance(content, str):
             return Decoded(control=content, closing=content == "shutdown")
-        return Decoded(trades=[self._make(row, recv_us, {}) for row in content])
+        dead = [(pair, trade_id) for pair, trade_id, is_dead in content if is_dead]
+        return Decoded(
+            trades=[self._make(row, recv_us, {}) for row in content if not row[2]],
+            rejections=["beyond decimal"] * len(dead),
+            dead_ids=dead,
+        )
 
     def first_request(self, hole: Hole) -> RestRequest:
         """Ask from the first missing id on."""
@@ -76,14 +81,15 @@ class TinyVenue:
         rows = json.loads(response.body)
         hole = request.hole
         inside = [row for row in rows if hole.first_id <= row[1] <= hole.last_id]
-        trades = [self._make(row, recv_us, {ORIGIN: BACKFILL}) for row in inside]
+        trades = [self._make(row, recv_us, {ORIGIN: BACKFILL}) for row in inside if not row[2]]
+        dead = [DeadRow(row[1], b"row", "beyond decimal") for row in inside if row[2]]
         last_id = rows[-1][1] if rows else hole.last_id
         if len(rows) < PAGE or last_id >= hole.last_id:
-            return RestPage(trades)
-        return RestPage(trades, request._replace(cursor=str(last_id + 1)))
+            return RestPage(trades, dead=dead)
+        return RestPage(trades, request._replace(cursor=str(last_id + 1)), dead=dead)
 
     def _make(self, row: list[Any], recv_us: int, extras: dict[str, str]) -> Trade:
-        pair, trade_id = row
+        pair, trade_id, _ = row
         return self._factories[pair].make(
             trade_id, "1", "1", "BUY", EPOCH_US + trade_id, recv_us, {"pair": pair, **extras}
         )
@@ -106,11 +112,12 @@ class Faults:
     rest_limited: float = 0.0
     rest_lag_s: float = 0.0
     crash: float = 0.0
+    dead: float = 0.0
 
 
 ALL_FAULTS = Faults(
     drop=0.05, duplicate=0.05, delay=0.1, reset=0.01, deaf=0.003, shutdown=0.003, no_ack=0.1,
-    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01,
+    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01, dead=0.05,
 )  # fmt: skip
 
 
@@ -136,6 +143,8 @@ class World:
     emitted: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     emitted_ns: dict[tuple[str, int], int] = field(default_factory=dict)
     kafka: list[Trade] = field(default_factory=list)
+    dead: set[tuple[str, int]] = field(default_factory=set)
+    letters: set[tuple[str, int]] = field(default_factory=set)
     gaps: list[Gap] = field(default_factory=list)
     runs: list[list[Trade]] = field(default_factory=list)
     most_held: int = 0
@@ -177,6 +186,8 @@ class World:
                 self.marks.begin(event)
                 self.queue.append(event)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge, event)
+            elif isinstance(event, DeadLetter):
+                self.later(self.random.uniform(0.001, 0.05), self.acknowledge_letter, event)
             elif isinstance(event, Gap):
                 self.gaps.append(event)
                 self.marks.settle_gap("tiny", event.pair, event.first_id, event.last_id)
@@ -187,6 +198,12 @@ class World:
             self.queue.remove(trade)
             self.kafka.append(trade)
             self.marks.settle_trade(trade)
+
+    def acknowledge_letter(self, letter: DeadLetter) -> None:
+        """Kafka has a dead letter."""
+        for pair, trade_id in letter.ids:
+            self.letters.add((pair, trade_id))
+            self.marks.settle_gap("tiny", pair, trade_id, trade_id)
 
     # -- the exchange -------------------------------------------------------------------------
 
@@ -199,7 +216,9 @@ class World:
             self.next_ids[pair] += 1
             self.emitted[pair].append(trade_id)
             self.emitted_ns[pair, trade_id] = self.now_ns
-            rows.append([pair, trade_id])
+            if self.random.random() < self.faults.dead:
+                self.dead.add((pair, trade_id))
+            rows.append([pair, trade_id, (pair, trade_id) in self.dead])
         for line, socket in list(self.sockets.items()):
             if socket.subscribed and socket.open:
                 self.send(line, socket, rows)
@@ -251,7 +270,7 @@ class World:
             pair, first_id = request.hole.pair, int(request.cursor)
             seen_ns = self.now_ns - int(faults.rest_lag_s * S)
             visible = [
-                [pair, i]
+                [pair, i, (pair, i) in self.dead]
                 for i in self.emitted[pair]
                 if i >= first_id and self.emitted_ns[pair, i] <= seen_ns
             ]
@@ -360,7 +379,10 @@ class World:
         for pair in PAIRS:
             found = {t.source_sequence for t in self.kafka if t.pair == pair}
             if found:
-                expected = {i for i in self.emitted[pair] if i >= min(found)}  # type: ignore[type-var]
+                sent = {i for i in self.emitted[pair] if i >= min(found)}  # type: ignore[type-var]
+                expected = {i for i in sent if (pair, i) not in self.dead}
+                unlettered = {i for i in sent - expected if (pair, i) not in self.letters}
+                wrong += [f"{pair}: no dead letter of {unlettered}"] if unlettered else []
                 wrong += [f"{pair}: lost {sorted(expected - found)}"] if expected - found else []
                 wrong += [f"{pair}: never sent {found - expected}"] if found - expected else []
         for run in self.runs:
@@ -420,6 +442,7 @@ CHANCES = st.floats(0, 0.3)
         rest_limited=CHANCES,
         rest_lag_s=st.floats(0, 2),
         crash=st.floats(0, 0.05),
+        dead=CHANCES,
     ),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

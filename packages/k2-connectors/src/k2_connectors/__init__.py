@@ -16,7 +16,7 @@ from .feed import Feed
 from .http import Rest, UrllibRest
 from .publish import KafkaPublisher, Publisher, create_topics
 from .record import RecordedFrame, read_frames
-from .rest import Hole, RestLimit, RestPage, RestRequest, RestResponse
+from .rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
 from .tail import read_positions
 from .trade_feed import TradeFeed, VenueStats
 from .transport import Connection, Transport, WebSocketTransport
@@ -33,6 +33,7 @@ __all__ = [
     "ConnectionLostError",
     "ConnectorError",
     "DeadLetter",
+    "DeadRow",
     "Decoded",
     "Feed",
     "Gap",

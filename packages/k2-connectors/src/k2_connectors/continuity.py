@@ -6,7 +6,7 @@ what comes out is what the exchange sent, in order within an origin, and a `Gap`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from k2_schemas import Trade
@@ -14,17 +14,18 @@ from k2_schemas import Trade
 from .backfill import MAX_BACKFILL_TRADES, OPEN_END, Backfill
 from .checkpoint import Position
 from .event import Gap
-from .rest import Hole, RestPage, RestRequest, RestResponse
+from .rest import DeadRow, Hole, RestPage, RestRequest, RestResponse
 from .sequencer import HOLD_NS, MAX_HELD, Sequencer
 from .silence import Silence
 from .venue import Venue
 
 
 class Outcome(NamedTuple):
-    """What may go on, in order, and what is known to be lost."""
+    """What may go on, in order, what is known to be lost, and fetched rows that are no trades."""
 
     trades: list[Trade]
     gaps: list[Gap]
+    dead: Sequence[DeadRow] = ()
 
 
 class Continuity:
@@ -98,6 +99,10 @@ class Continuity:
                 passed += self._release(sequencer, now_ns)
         return passed
 
+    def accept_dead(self, pair: str, trade_id: int, now_ns: int) -> list[Trade]:
+        """Note that a trade came that no trade can be made of; return what may go on."""
+        return self._sequencers[pair].accept_dead(trade_id, now_ns)
+
     def note_live(self, now_ns: int) -> None:
         """Note that a connection became live: REST is asked soon about pairs that stay silent."""
         for silence in self._silences.values():
@@ -154,6 +159,7 @@ class Continuity:
         is_probe = asked.last_id == OPEN_END
         followers = self._skip_to_newest(sequencer, page) if is_probe else []
         filled = [trade for trade in page.trades if sequencer.fill(trade)]
+        dead = [row for row in page.dead if sequencer.fill_dead(row.trade_id)]
         missing = page.next is not None if is_probe else sequencer.missing_in(asked)
         done = self._backfill.receive(page, now_ns, still_missing=missing)
         if is_probe:
@@ -165,10 +171,11 @@ class Continuity:
             filled += late
             self._name_gaps(lost, page.problem or "the venue's REST does not have them")
         self.backfilled += len(filled)
-        return Outcome(filled + followers, self._take_gaps())
+        return Outcome(filled + followers, self._take_gaps(), dead)
 
     def _skip_to_newest(self, sequencer: Sequencer, page: RestPage) -> list[Trade]:
-        newest = max((trade.source_sequence or 0 for trade in page.trades), default=0)
+        ids = [trade.source_sequence or 0 for trade in page.trades]
+        newest = max([*ids, *(row.trade_id for row in page.dead)], default=0)
         self._probed_from = sequencer.next_id or 0
         return sequencer.skip_to(newest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 
@@ -118,7 +119,8 @@ class Feed:
         if isinstance(event, Trade):
             return self._put_trade(event)
         if isinstance(event, DeadLetter):
-            return self._publisher.publish_dead_letter(*event)
+            note = partial(self._settle_letter, event)
+            return self._publisher.publish_dead_letter(*event[:4], note)
         if isinstance(event, Gap):
             self._marks.settle_gap(event.venue, event.pair, event.first_id, event.last_id)
             _log.error("gap", **{name: getattr(event, name) for name in event.__struct_fields__})
@@ -136,7 +138,12 @@ class Feed:
         except FieldError as error:
             # A venue from elsewhere made a trade without bytes; ours refuse the frame instead.
             letter = DeadLetter(repr(trade).encode(), trade.exchange.lower(), str(error), 0)
-            return self._publisher.publish_dead_letter(*letter)
+            return self._publisher.publish_dead_letter(*letter[:4])
+
+    def _settle_letter(self, letter: DeadLetter) -> None:
+        """Let positions pass the trades that are safe as a dead letter."""
+        for pair, trade_id in letter.ids:
+            self._marks.settle_gap(letter.venue, pair, trade_id, trade_id)
 
     def _save(self, *, force: bool = False) -> None:
         """Write the positions if they have moved, once a second at most."""

@@ -38,8 +38,18 @@ class Publisher(Protocol):
         for a trade that has no bytes.
         """
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
-        """Queue a frame that could not become trades, as it came; see `publish`."""
+    def publish_dead_letter(
+        self,
+        frame: bytes,
+        venue: str,
+        reason: str,
+        recv_ns: int,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
+        """Queue a frame that could not become trades, as it came; see `publish`.
+
+        `acknowledged` is called once the record is safe.
+        """
 
     def serve(self) -> None:
         """Let acknowledgements come in; raise `PublishError` if one says no."""
@@ -81,14 +91,22 @@ class KafkaPublisher:
         note = partial(self._note_trade, trade)
         return self._produce(topic, trade.symbol.encode(), self._codec.encode(trade), None, note)
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
+    def publish_dead_letter(
+        self,
+        frame: bytes,
+        venue: str,
+        reason: str,
+        recv_ns: int,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
         """Queue a frame for the dead letters; see `Publisher.publish_dead_letter`."""
         headers: list[tuple[str, str | bytes | None]] = [
             (HEADER_VENUE, venue),
             (HEADER_REASON, reason[:_MAX_REASON_CHARS]),
             (HEADER_RECV_NS, str(recv_ns)),
         ]
-        return self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers, self._note_delivery)
+        note = partial(self._note_letter, acknowledged)
+        return self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers, note)
 
     def serve(self) -> None:
         """Let acknowledgements come in; see `Publisher.serve`."""
@@ -129,6 +147,13 @@ class KafkaPublisher:
     def _note_trade(self, trade: Trade, error: KafkaError | None, message: Message) -> None:
         if error is None and self.on_acknowledged is not None:
             self.on_acknowledged(trade)
+        self._note_delivery(error, message)
+
+    def _note_letter(
+        self, acknowledged: Callable[[], None] | None, error: KafkaError | None, message: Message
+    ) -> None:
+        if error is None and acknowledged is not None:
+            acknowledged()
         self._note_delivery(error, message)
 
     def _note_delivery(self, error: KafkaError | None, message: Message) -> None:

@@ -48,10 +48,18 @@ class RestLimit(NamedTuple):
     per_s: float
 
 
+class DeadRow(NamedTuple):
+    """A row of a page that no trade can be made of: the exchange sent it, so it is not missing."""
+
+    trade_id: int
+    raw: bytes
+    reason: str
+
+
 class RestPage(msgspec.Struct, frozen=True):
     """What a response held.
 
-    `trades` are those of the hole, ascending by id. `next` is the request for what the page did
+    `trades` are those of the hole, ascending by id, and `dead` the rows that cannot be trades. `next` is the request for what the page did
     not reach, None when the hole is covered or the venue has no more. `retry_after_s` is set when
     the venue refused to answer now; `problem` when the response is not what it should be.
     """
@@ -60,6 +68,7 @@ class RestPage(msgspec.Struct, frozen=True):
     next: RestRequest | None = None
     retry_after_s: float | None = None
     problem: str | None = None
+    dead: Sequence[DeadRow] = ()
 
 
 def rest_beside(base_url: str) -> str:

@@ -44,9 +44,9 @@ class Sequencer:
         """When what is held must go on, or None while nothing is held."""
         self._hold_ns = hold_ns
         self._max_held = max_held
-        self._held: dict[int, Trade] = {}
+        self._held: dict[int, Trade | None] = {}
         self._holes: list[Hole] = []
-        self._late: dict[int, Trade] = {}
+        self._late: dict[int, Trade | None] = {}
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -70,6 +70,13 @@ class Sequencer:
             self.next_id = trade_id + 1
             self.last_us = trade.timestamp_us
             return [trade]
+        return self._take(trade_id, trade, now_ns)
+
+    def accept_dead(self, trade_id: int, now_ns: int) -> list[Trade]:
+        """Note that a trade came that no trade can be made of: its id is not missing."""
+        return self._take(trade_id, None, now_ns)
+
+    def _take(self, trade_id: int, trade: Trade | None, now_ns: int) -> list[Trade]:
         if self.next_id is not None and trade_id < self.next_id:
             self._note_late(trade_id, trade)
             return []
@@ -91,8 +98,9 @@ class Sequencer:
                 self._open(self.next_id, trade_id - 1)
             trade = self._held.pop(trade_id)
             self.next_id = trade_id + 1
-            self.last_us = trade.timestamp_us
-            released.append(trade)
+            if trade is not None:
+                self.last_us = trade.timestamp_us
+                released.append(trade)
         self.deadline_ns = None
         return released
 
@@ -117,15 +125,21 @@ class Sequencer:
 
     def fill(self, trade: Trade) -> bool:
         """Take a fetched trade; tell whether its id was missing, and so whether it goes on."""
-        place = self._find(_id_of(trade))
+        return self._fill(_id_of(trade), trade.timestamp_us)
+
+    def fill_dead(self, trade_id: int) -> bool:
+        """Note that no trade can be made of a fetched one; tell whether its id was missing."""
+        return self._fill(trade_id, 0)
+
+    def _fill(self, trade_id: int, timestamp_us: int) -> bool:
+        place = self._find(trade_id)
         if place is None:
             self.duplicates += 1
             return False
-        trade_id = _id_of(trade)
         hole = self._holes[place]
         rest = [
-            Hole(hole.pair, hole.first_id, trade_id - 1, hole.after_us),
-            Hole(hole.pair, trade_id + 1, hole.last_id, trade.timestamp_us),
+            hole._replace(last_id=trade_id - 1),
+            Hole(hole.pair, trade_id + 1, hole.last_id, timestamp_us or hole.after_us),
         ]
         self._holes[place : place + 1] = [part for part in rest if part.first_id <= part.last_id]
         self._late.pop(trade_id, None)
@@ -133,8 +147,11 @@ class Sequencer:
 
     def close(self, hole: Hole) -> tuple[list[Trade], list[Hole]]:
         """Give up a range: return the late live trades that fall into it, and what is lost."""
-        found = [self._late[i] for i in sorted(self._late) if hole.first_id <= i <= hole.last_id]
-        late = [trade for trade in found if self.fill(trade)]
+        late = []
+        for trade_id in sorted(i for i in self._late if hole.first_id <= i <= hole.last_id):
+            trade = self._late[trade_id]
+            self._fill(trade_id, 0 if trade is None else trade.timestamp_us)
+            late += [] if trade is None else [trade]
         lost = [part for part in self._holes if _overlaps(part, hole)]
         kept: list[Hole] = []
         for part in self._holes:
@@ -155,12 +172,13 @@ class Sequencer:
         while self.next_id is not None and self.next_id in self._held:
             trade = self._held.pop(self.next_id)
             self.next_id += 1
-            self.last_us = trade.timestamp_us
-            yield trade
+            if trade is not None:
+                self.last_us = trade.timestamp_us
+                yield trade
         if not self._held:
             self.deadline_ns = None
 
-    def _note_late(self, trade_id: int, trade: Trade) -> None:
+    def _note_late(self, trade_id: int, trade: Trade | None) -> None:
         """Keep a live trade that comes after its hole was named, should nobody else have it."""
         if self._find(trade_id) is None or trade_id in self._late:
             self.duplicates += 1

@@ -18,6 +18,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     `trades` are exact, ascending by id per pair. `rejections` say why the frame, or a trade in it,
     must go to the dead letters. `control` names a frame that is no trade (acknowledgement,
     heartbeat, status, …). `acknowledged` are the pairs whose subscription the frame confirms.
+    `dead_ids` are (pair, id) of the trades among the rejections: they came, they are not missing.
     `closing` is set when the venue says that it is about to end this connection.
     """
 
@@ -25,6 +26,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     rejections: Sequence[str] = ()
     control: str | None = None
     acknowledged: Sequence[str] = ()
+    dead_ids: Sequence[tuple[str, int]] = ()
     closing: bool = False
 
 

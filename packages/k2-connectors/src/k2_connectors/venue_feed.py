@@ -21,12 +21,16 @@ from .venue import Venue
 
 
 class DeadLetter(NamedTuple):
-    """A frame, as it came, that could not become trades in full."""
+    """A frame, as it came, that could not become trades in full.
+
+    `ids` are (pair, id) of the trades that it holds instead of being trades.
+    """
 
     frame: bytes
     venue: str
     reason: str
     recv_ns: int
+    ids: tuple[tuple[str, int], ...] = ()
 
 
 class Fetch(NamedTuple):
@@ -104,7 +108,11 @@ class VenueFeed:
         if decoded.rejections:
             self.dead_letters += 1
             reason = "; ".join(decoded.rejections)
-            events.append(DeadLetter(frame, self.venue.name, reason, recv_ns))
+            dead_ids = tuple(decoded.dead_ids)
+            events.append(DeadLetter(frame, self.venue.name, reason, recv_ns, dead_ids))
+            if self._contiguity:
+                for pair, trade_id in dead_ids:
+                    events += self.continuity.accept_dead(pair, trade_id, now_ns)
         elif decoded.control:
             self.control[decoded.control] += 1
         return events
@@ -118,10 +126,16 @@ class VenueFeed:
         self, request: RestRequest, response: RestResponse, recv_ns: int, now_ns: int
     ) -> list[Event]:
         """Take the answer of the REST request under way."""
+        pair = request.hole.pair
         outcome = self.continuity.receive(request, response, recv_ns // 1000, now_ns)
         if self.continuity.take_deaf():
             self.lines.retire_all()
-        return self._pass_on(outcome)
+        letters = [
+            DeadLetter(row.raw, self.venue.name, row.reason, recv_ns, ((pair, row.trade_id),))
+            for row in outcome.dead
+        ]
+        self.dead_letters += len(letters)
+        return [*self._pass_on(outcome), *letters]
 
     def fail(self, now_ns: int) -> None:
         """Note that the REST request under way got no answer."""

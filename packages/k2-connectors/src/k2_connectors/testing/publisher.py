@@ -26,9 +26,18 @@ class MemoryPublisher:
             self.on_acknowledged(trade)
         return True
 
-    def publish_dead_letter(self, frame: bytes, venue: str, reason: str, recv_ns: int) -> bool:
+    def publish_dead_letter(
+        self,
+        frame: bytes,
+        venue: str,
+        reason: str,
+        recv_ns: int,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> bool:
         """Keep a frame with venue, reason and receive time."""
         self.dead_letters.append((frame, venue, reason, recv_ns))
+        if acknowledged is not None:
+            acknowledged()
         return True
 
     def serve(self) -> None:
