@@ -123,6 +123,62 @@ def test_a_change_is_found_with_its_severity(
     ), [str(found) for found in findings]
 
 
+def leg(scale: int) -> Any:
+    """Return a record with one decimal."""
+    kind = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": scale}
+    return {"type": "record", "name": "Leg", "fields": [{"name": "price", "type": kind}]}
+
+
+def record_of(*fields: Any) -> Any:
+    """Return a record schema."""
+    return {"type": "record", "name": "R", "fields": list(fields)}
+
+
+def test_a_named_type_is_compared_wherever_its_definition_stands():
+    """A name used here and defined in a field that came or went is no hiding place."""
+    old = {"name": "p", "type": ["null", leg(8)], "default": None}
+    new = {"name": "r", "type": ["null", leg(4)], "default": None}
+    used = {"name": "q", "type": "Leg"}
+    findings = check(record_of(old, used), record_of(new, used))
+
+    assert ("breaking", "q.price") in {(found.severity, found.path) for found in findings}
+
+
+SYMBOLS = {"type": "enum", "name": "E", "symbols": ["X", "Y"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (
+            [{"name": "a", "type": "long"}, {"name": "b", "type": "long"}],
+            [{"name": "b", "type": "long", "aliases": ["a"]}],
+            "take the place of that field's own",
+        ),
+        (
+            [{"name": "a", "type": "long", "default": 1}],
+            [{"name": "b", "type": "long", "aliases": ["a"], "default": 99}],
+            "default 1 → 99",
+        ),
+        (
+            [{"name": "a", "type": ["null", "long"]}],
+            [{"name": "a", "type": ["int", "null"]}],
+            "union branches in another order",
+        ),
+        (
+            [{"name": "a", "type": SYMBOLS}],
+            [{"name": "a", "type": {**SYMBOLS, "default": "X"}}],
+            "enum default None → 'X'",
+        ),
+    ],
+)
+def test_changes_that_resolution_makes_dangerous_are_told(old: Any, new: Any, text: str):
+    """Aliases, defaults and orders change what a reader makes of old records."""
+    findings = check(record_of(*old), record_of(*new))
+
+    assert any(text in str(found) for found in findings), [str(found) for found in findings]
+
+
 def test_equal_schemas_have_no_findings():
     """Reformatted text and other docs change nothing."""
     assert check(json.dumps(TRADE, indent=7), TRADE) == ()

@@ -16,11 +16,13 @@ from k2_schemas import (
     FieldError,
     FileRegistry,
     FrameError,
+    LockedSchema,
     RecordDecodeError,
     SchemaError,
     Trade,
     TradeCodec,
     UnknownSchemaError,
+    UnsupportedSchemaError,
     parse_frame,
 )
 from k2_schemas.frame import HEADER_BYTES
@@ -210,3 +212,29 @@ def test_what_v2_cannot_hold_is_a_field_error(changes: dict[str, Any]):
     trade = msgspec.structs.replace(make_trade(), **changes)
     with pytest.raises(FieldError):
         CODEC.encode(trade)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"scale": 8', '"scale": 4'),
+        ("timestamp-micros", "timestamp-millis"),
+        ('"name": "trade_id", "type": "string"', '"name": "trade_id", "type": "long"'),
+        ('"name": "currency"', '"name": "quote"'),
+    ],
+)
+def test_a_schema_that_means_something_else_is_refused(old: str, new: str):
+    """Fifteen equal names are no contract: scale 4 would make every price 10,000 times smaller."""
+    text = FileRegistry.packaged().latest(SUBJECT).text
+    other = FileRegistry({1: LockedSchema(SUBJECT, 1, 1, text.replace(old, new))})
+    with pytest.raises(UnsupportedSchemaError, match="has another"):
+        TradeCodec(other)
+
+
+@pytest.mark.parametrize(
+    "text", ['"string"', '["null", "string"]', '{"type":"map","values":"long"}']
+)
+def test_a_schema_that_is_no_record_is_refused(text: str):
+    """Whatever was registered under the id."""
+    with pytest.raises(UnsupportedSchemaError):
+        TradeCodec(FileRegistry({1: LockedSchema(SUBJECT, 1, 1, text)}))

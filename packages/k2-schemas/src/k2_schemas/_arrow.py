@@ -9,10 +9,11 @@ from typing import Any
 from ._backend import choose_engine
 from ._plan import Kind, Node
 from ._python import PythonEngine
-from .errors import MissingExtraError
+from .errors import MissingExtraError, UnsupportedSchemaError
 from .units import units_to_decimal
 
 _INT64_DIGITS = 18
+_ARROW_DIGITS = 76
 _ALIASES = {
     Kind.BOOLEAN: "bool",
     Kind.INT: "int32",
@@ -37,7 +38,7 @@ class ArrowDecoder:
         self._plan = plan
         # Scaled integers are laid out as they are; inside arrays, maps and records Arrow wants
         # Decimals to convert.
-        units = not any(_holds_decimal(child) for child in plan.children if child.children)
+        units = not any(_holds(child, Kind.DECIMAL) for child in plan.children if child.children)
         self._engine = choose_engine(PythonEngine(plan, units))
         self._schema = pyarrow.schema(
             [
@@ -61,8 +62,8 @@ class ArrowDecoder:
             if node.precision <= _INT64_DIGITS and None not in values:
                 return self._lay_out_units(values, kind)
             values = [None if v is None else units_to_decimal(v, node.scale) for v in values]
-        elif node.kind is Kind.UUID:
-            values = [None if v is None else str(v) for v in values]
+        elif not self._engine.units and _holds(node, Kind.UUID):
+            values = [_write_uuids(value, node) for value in values]
         return self._pa.array(values, kind)
 
     def _lay_out_units(self, values: Sequence[int], kind: Any) -> Any:
@@ -76,6 +77,10 @@ class ArrowDecoder:
         pa = self._pa
         match node.kind:
             case Kind.DECIMAL:
+                if node.precision > _ARROW_DIGITS:
+                    raise UnsupportedSchemaError(
+                        f"Arrow with a decimal of {node.precision} digits", "use decode_many"
+                    )
                 wide = node.precision > 38
                 return (pa.decimal256 if wide else pa.decimal128)(node.precision, node.scale)
             case Kind.TIMESTAMP_MILLIS:
@@ -93,5 +98,20 @@ class ArrowDecoder:
                 return pa.type_for_alias(_ALIASES[node.kind])
 
 
-def _holds_decimal(node: Node) -> bool:
-    return node.kind is Kind.DECIMAL or any(map(_holds_decimal, node.children))
+def _holds(node: Node, kind: Kind) -> bool:
+    return node.kind is kind or any(_holds(child, kind) for child in node.children)
+
+
+def _write_uuids(value: Any, node: Node) -> Any:
+    """Return a value with its UUIDs as text, at any depth."""
+    match node.kind:
+        case Kind.UUID:
+            return None if value is None else str(value)
+        case Kind.ARRAY if value is not None:
+            return [_write_uuids(item, node.children[0]) for item in value]
+        case Kind.MAP if value is not None:
+            return {key: _write_uuids(item, node.children[0]) for key, item in value.items()}
+        case Kind.RECORD if value is not None:
+            fields = zip(node.names, node.children, strict=True)
+            return {name: _write_uuids(value[name], child) for name, child in fields}
+    return value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
 from io import BytesIO
+from math import isfinite
 from typing import Any, cast
 
 import fastavro
@@ -15,28 +17,42 @@ from .units import decimal_to_units
 
 
 class FastavroEngine:
-    """Encodes with one parsed schema and decodes with it, resolved to `reader` if there is one."""
+    """Encodes with one parsed schema and decodes with it, resolved to `reader` if there is one.
+
+    `strict`, an engine of the writer's plan, judges the bytes first: fastavro alone takes enum
+    index -1 for the last symbol and rounds decimals.
+    """
 
     name = "fastavro"
     plan = None
 
-    def __init__(self, schema: Any, reader: Any = None, prefix: bytes = b"") -> None:
+    def __init__(
+        self, schema: Any, reader: Any = None, prefix: bytes = b"", strict: Any = None
+    ) -> None:
         self._schema = schema
         self._reader = reader
+        self._strict = strict
         self.prefix = prefix
         self._check = _Checker(schema)
 
     def with_prefix(self, prefix: bytes) -> FastavroEngine:
         """Return the same engine with another prefix."""
-        return FastavroEngine(self._schema, self._reader, prefix)
+        strict = None if self._strict is None else self._strict.with_prefix(prefix)
+        return FastavroEngine(self._schema, self._reader, prefix, strict)
 
     def encode(self, record: Any) -> bytes:
         """Return prefix and body of a record, or raise `FieldError`."""
-        self._check.check(self._schema, record, "")
+        try:
+            self._check.check(self._schema, record, "")
+        except FieldError:
+            raise
+        except Exception as error:  # a value's own code may raise anything
+            raise FieldError("record", record, f"{type(error).__name__}: {error}") from error
         out = BytesIO()
         out.write(self.prefix)
         try:
-            fastavro.schemaless_writer(out, self._schema, record, strict=True)
+            # Not strict: it would refuse fields that are left to their default.
+            fastavro.schemaless_writer(out, self._schema, record)
         except Exception as error:  # fastavro raises whatever the value made it raise
             raise FieldError("record", record, f"{type(error).__name__}: {error}") from error
         return out.getvalue()
@@ -48,6 +64,8 @@ class FastavroEngine:
     def decode(self, data: bytes) -> Any:
         """Return the record behind the prefix, or raise `RecordDecodeError`."""
         data = open_body(data, self.prefix)
+        if self._strict is not None:
+            self._strict.decode_row(data)
         source = BytesIO(data)
         source.seek(len(self.prefix))
         try:
@@ -57,7 +75,16 @@ class FastavroEngine:
             raise RecordDecodeError(reason, min(source.tell(), len(data))) from error
         if source.tell() != len(data):
             raise RecordDecodeError(f"{len(data) - source.tell()} trailing bytes", source.tell())
+        if self._strict is None:
+            self._recheck(record, len(data))
         return record
+
+    def _recheck(self, record: Any, size: int) -> None:
+        """Refuse what fastavro reads beyond its type: an int of 64 bits, a decimal too long."""
+        try:
+            self._check.check(self._schema, record, "")
+        except FieldError as error:
+            raise RecordDecodeError(f"{error.field}: {error.reason}", size) from error
 
     def decode_many(self, bodies: Iterable[bytes]) -> list[Any]:
         """Return the record of each body."""
@@ -73,26 +100,35 @@ class _Checker:
 
     def __init__(self, schema: Any) -> None:
         self._named: dict[str, Any] = {}
-        self._collect(schema)
+        self._collect(schema, frozenset())
 
-    def _collect(self, schema: Any) -> None:
-        """Remember the named types, and refuse arrays whose items could take no bytes."""
+    def _collect(self, schema: Any, inside: frozenset[str]) -> None:
+        """Remember the named types; refuse what a small frame could make endless or too deep."""
+        if isinstance(schema, str):
+            if schema in inside:
+                raise UnsupportedSchemaError(
+                    f"{schema} contains itself, and fastavro follows a frame as deep as it says, "
+                    "until the process crashes",
+                    "give the records an id and refer to that",
+                )
+            return
         if isinstance(schema, list):
             for branch in schema:
-                self._collect(branch)
-        elif isinstance(schema, dict):
-            if "name" in schema:
-                self._named[schema["name"]] = schema
-            for field in schema.get("fields", ()):
-                self._collect(field["type"])
-            for part in ("items", "values", "type"):
-                if isinstance(schema.get(part), (dict, list)):
-                    self._collect(schema[part])
-            if schema["type"] == "array" and self._weighs_nothing(schema["items"]):
-                raise UnsupportedSchemaError(
-                    "an array of items without bytes, which ten bytes could make endless",
-                    "give the items a field",
-                )
+                self._collect(branch, inside)
+            return
+        if "name" in schema:
+            self._named[schema["name"]] = schema
+            inside |= {schema["name"]}
+        for field in schema.get("fields", ()):
+            self._collect(field["type"], inside)
+        for part in ("items", "values", "type"):
+            if part in schema and not (part == "type" and isinstance(schema["type"], str)):
+                self._collect(schema[part], inside)
+        if schema["type"] == "array" and self._weighs_nothing(schema["items"]):
+            raise UnsupportedSchemaError(
+                "an array of items without bytes, which ten bytes could make endless",
+                "give the items a field",
+            )
 
     def _weighs_nothing(self, schema: Any, inside: frozenset[str] = frozenset()) -> bool:
         schema = self._named.get(schema, schema) if isinstance(schema, str) else schema
@@ -119,13 +155,15 @@ class _Checker:
         if isinstance(name, (dict, list)):
             self.check(name, value, path)
             return
-        check = _CHECKS.get(schema.get("logicalType")) or _CHECKS.get(name)
+        logical = schema.get("logicalType")
+        pair = (name, logical) if isinstance(logical, str) else name
+        check = _CHECKS.get(pair) or _CHECKS.get(name)
         if check is not None:
             check(self, schema, value, path)
 
     def _check_union(self, branches: list[Any], value: Any, path: str) -> None:
         if isinstance(value, tuple) and len(value) == 2:
-            return  # (branch name, value): fastavro looks the branch up by itself
+            branches, value = self._name_branch(branches, value[0], path), value[1]
         refusals = []
         for branch in branches:
             try:
@@ -133,6 +171,14 @@ class _Checker:
             except FieldError as error:
                 refusals.append(error.reason)
         raise FieldError(path or "record", value, "fits no branch: " + "; ".join(refusals))
+
+    def _name_branch(self, branches: list[Any], name: Any, path: str) -> list[Any]:
+        """Return the branch that a (name, value) pair asks for."""
+        for branch in branches:
+            known = branch if isinstance(branch, str) else branch.get("name", branch["type"])
+            if known == name:
+                return [branch]
+        raise FieldError(path or "record", name, "names no branch of the union")
 
     def check_record(self, schema: Mapping[str, Any], value: Any, path: str) -> None:
         """Check every field; unknown ones and missing ones without default are refused."""
@@ -185,13 +231,44 @@ def _check_integer(_: _Checker, schema: Any, value: Any, path: str) -> None:
         raise FieldError(path or "record", value, f"beyond the {bits} bits of {schema['type']}")
 
 
+def _check_float(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (float, int)):
+        raise FieldError(path or "record", value, "not a float")
+    if isinstance(value, int) and abs(value) > 1 << 53:
+        raise FieldError(path or "record", value, "an int beyond 2^53 would be rounded")
+    if schema["type"] == "float" and isfinite(value) and abs(value) > _LARGEST_FLOAT:
+        raise FieldError(path or "record", value, "beyond the 32 bits of Avro's float")
+
+
 def _check_decimal(_: _Checker, schema: Any, value: Any, path: str) -> None:
-    decimal_to_units(path or "record", value, schema.get("scale", 0), schema["precision"])
+    scale, precision = schema.get("scale", 0), schema["precision"]
+    decimal_to_units(path or "record", value, scale, precision)
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > scale:
+        raise FieldError(path or "record", value, f"written with more than {scale} fraction digits")
 
 
 def _check_moment(_: _Checker, schema: Any, value: Any, path: str) -> None:
-    if getattr(value, "utcoffset", lambda: None)() is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise FieldError(path or "record", value, "not an aware datetime")
+    _check_whole_millis(schema, value, path)
+
+
+def _check_clock(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    if not isinstance(value, time):
+        raise FieldError(path or "record", value, "not a time of day")
+    _check_whole_millis(schema, value, path)
+
+
+def _check_whole_millis(schema: Any, value: datetime | time, path: str) -> None:
+    if schema["logicalType"].endswith("-millis") and value.microsecond % 1000:
+        raise FieldError(path or "record", value, "finer than the millisecond of the schema")
+
+
+def _check_naive(_: _Checker, schema: Any, value: Any, path: str) -> None:
+    if not isinstance(value, datetime) or value.utcoffset() is not None:
+        raise FieldError(path or "record", value, "not a datetime without time zone")
+    _check_whole_millis(schema, value, path)
 
 
 def _check_uuid(_: _Checker, schema: Any, value: Any, path: str) -> None:
@@ -199,13 +276,14 @@ def _check_uuid(_: _Checker, schema: Any, value: Any, path: str) -> None:
         raise FieldError(path or "record", value, "not a UUID, nor 36 characters of one")
 
 
-_CHECKS: dict[str | None, Any] = {
+_LARGEST_FLOAT = 3.4028235677973366e38
+_CHECKS: dict[Any, Any] = {
     "null": _check_type(type(None), reason="not None"),
     "boolean": _check_type(bool, reason="not a bool"),
     "int": _check_integer,
     "long": _check_integer,
-    "float": _check_type(float, int, reason="not a float"),
-    "double": _check_type(float, int, reason="not a float"),
+    "float": _check_float,
+    "double": _check_float,
     "string": _check_type(str, reason="not a str"),
     "bytes": _check_type(bytes, bytearray, memoryview, reason="not bytes"),
     "fixed": _check_type(bytes, bytearray, reason="not bytes"),
@@ -213,17 +291,19 @@ _CHECKS: dict[str | None, Any] = {
     "record": _Checker.check_record,
     "array": _Checker.check_items,
     "map": _Checker.check_values,
-    "decimal": _check_decimal,
-    "timestamp-millis": _check_moment,
-    "timestamp-micros": _check_moment,
-    "uuid": _check_uuid,
-    # fastavro turns these from their own Python types, and refuses others.
-    "date": lambda *_: None,
-    "time-millis": lambda *_: None,
-    "time-micros": lambda *_: None,
-    "local-timestamp-millis": lambda *_: None,
-    "local-timestamp-micros": lambda *_: None,
-    "duration": lambda *_: None,
+    ("bytes", "decimal"): _check_decimal,
+    ("fixed", "decimal"): _check_decimal,
+    ("long", "timestamp-millis"): _check_moment,
+    ("long", "timestamp-micros"): _check_moment,
+    ("string", "uuid"): _check_uuid,
+    ("fixed", "uuid"): _check_uuid,
+    ("int", "date"): _check_type(date, reason="not a date"),
+    ("int", "time-millis"): _check_clock,
+    ("long", "time-micros"): _check_clock,
+    ("long", "local-timestamp-millis"): _check_naive,
+    ("long", "local-timestamp-micros"): _check_naive,
+    # fastavro turns this from a Python type of its own, and refuses others.
+    ("fixed", "duration"): lambda *_: None,
 }
 
 

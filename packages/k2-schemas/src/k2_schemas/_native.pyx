@@ -11,7 +11,7 @@ Output is written to a buffer on the stack: no state is shared between threads.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.datetime cimport (
     PyDateTime_DateTime,
-    PyDateTime_Check,
+    PyDateTime_CheckExact,
     datetime_day, datetime_hour, datetime_microsecond, datetime_minute, datetime_month,
     datetime_new, datetime_second, datetime_tzinfo, datetime_year,
     import_datetime,
@@ -341,12 +341,16 @@ cdef inline object format_integer(object number):
 cdef object _parse_any_units = None
 
 
-cpdef object parse_units(str field, str text, int scale=8, int precision=18):
+cpdef object parse_units(object field, object text, int scale=8, int precision=18):
     """Turn decimal text into an integer of 10^-scale, exact or a `FieldError`; see `units`."""
     cdef Py_ssize_t size
     cdef int64_t units
     cdef const char *data
-    if 0 <= scale <= precision <= NATIVE_DIGITS and PyUnicode_IS_COMPACT_ASCII(text):
+    if (
+        0 <= scale <= precision <= NATIVE_DIGITS
+        and PyUnicode_CheckExact(text)
+        and PyUnicode_IS_COMPACT_ASCII(text)
+    ):
         data = PyUnicode_AsUTF8AndSize(text, &size)
         if parse_decimal(data, size, scale, TEN_TO[precision] - 1, &units):
             return PyLong_FromLongLong(units)
@@ -584,14 +588,20 @@ cdef class TradeFactory:
         self.has_slots = names == TRADE_SLOTS and self.slots.are_slots()
 
     def make(
-        self, trade_id, str price, str quantity, side, timestamp_us, ingestion_us, vendor_data
+        self, trade_id, price, quantity, side, timestamp_us, ingestion_us, vendor_data
     ):
         """Return the trade; raise `FieldError` for digits that contract V2 cannot hold."""
         cdef int overflow = 0
-        cdef int64_t moment = PyLong_AsLongLongAndOverflow(timestamp_us, &overflow)
-        if not overflow:
-            PyLong_AsLongLongAndOverflow(trade_id, &overflow)
-        if overflow or not (self.has_slots and FIRST_MICROS <= moment <= LAST_MICROS):
+        cdef int64_t moment = 0
+        cdef bint usual = self.has_slots and PyLong_CheckExact(trade_id)
+        if usual and PyLong_CheckExact(timestamp_us):
+            moment = PyLong_AsLongLongAndOverflow(timestamp_us, &overflow)
+            if not overflow:
+                PyLong_AsLongLongAndOverflow(trade_id, &overflow)
+            usual = not overflow and FIRST_MICROS <= moment <= LAST_MICROS
+        else:
+            usual = False
+        if not usual:
             return self.reference.make(
                 trade_id, price, quantity, side, timestamp_us, ingestion_us, vendor_data
             )
@@ -761,7 +771,7 @@ cdef int write_timestamp(_Node node, object value, Out *out) except -1:
         ):
             decline()
         return put_long(out, number)
-    if not PyDateTime_Check(value) or datetime_tzinfo(value) is not _UTC:
+    if not PyDateTime_CheckExact(value) or datetime_tzinfo(value) is not _UTC:
         decline()
     number = 86_400_000_000 * days_from_civil(
         datetime_year(value), datetime_month(value), datetime_day(value)
@@ -1206,7 +1216,7 @@ cdef class NativeEngine:
         source.size = PyBytes_GET_SIZE(data)
         source.pos = PyBytes_GET_SIZE(self.prefix)
         if source.pos and (
-            source.size < source.pos
+            source.size <= source.pos
             or memcmp(source.data, PyBytes_AS_STRING(self.prefix), source.pos) != 0
         ):
             decline()

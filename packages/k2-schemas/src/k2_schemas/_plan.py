@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 
 class Kind(IntEnum):
@@ -47,6 +48,14 @@ class Node:
     defaults: tuple[bytes | None, ...] = ()
     precision: int = 0
     scale: int = 0
+    size: int = 1
+    """How many nodes there are, shared ones counted wherever they stand."""
+
+
+_MAX_NODES = 5_000
+"""Engines build a writer and a reader per node: named types within named types double them."""
+_MAX_PRECISION = 150
+"""Digits that fit into the 64 bytes that readers take."""
 
 
 class _Unplannable(Exception):  # noqa: N818  # never leaves this module
@@ -99,17 +108,21 @@ class _Planner:
         if name == "enum":
             return self._name(schema, Node(Kind.ENUM, names=tuple(schema["symbols"])))
         if name == "array":
-            return Node(Kind.ARRAY, children=(self._plan_item(schema["items"]),))
+            return _join(Kind.ARRAY, (self._plan_item(schema["items"]),))
         if name == "map":
-            return Node(Kind.MAP, children=(self._plan_item(schema["values"]),))
+            return _join(Kind.MAP, (self._plan_item(schema["values"]),))
         return self._plan_primitive(name, schema)
 
     def _plan_primitive(self, name: str, schema: Mapping[str, Any]) -> Node:
         logical = schema.get("logicalType")
+        if logical is not None and not isinstance(logical, str):
+            raise _Unplannable
         kind = _LOGICAL.get((name, logical)) if logical else _PRIMITIVES.get(name)
         if kind is None:
             raise _Unplannable
         if kind is Kind.DECIMAL:
+            if schema["precision"] > _MAX_PRECISION:
+                raise _Unplannable
             return Node(kind, precision=schema["precision"], scale=schema.get("scale", 0))
         return Node(kind)
 
@@ -135,11 +148,24 @@ class _Planner:
             for child, field in zip(children, fields, strict=True)
         )
         names = tuple(field["name"] for field in fields)
-        return self._name(schema, Node(Kind.RECORD, -1, names, children, defaults))
+        return self._name(schema, _join(Kind.RECORD, children, names, defaults))
 
     def _name(self, schema: Mapping[str, Any], node: Node) -> Node:
         self._named[schema["name"]] = node
         return node
+
+
+def _join(
+    kind: Kind,
+    children: tuple[Node, ...],
+    names: tuple[str, ...] = (),
+    defaults: tuple[bytes | None, ...] = (),
+) -> Node:
+    """Return a node over others, unless that makes the plan too large."""
+    size = 1 + sum(child.size for child in children)
+    if size > _MAX_NODES:
+        raise _Unplannable
+    return Node(kind, -1, names, children, defaults, size=size)
 
 
 def _takes_bytes(node: Node) -> bool:
@@ -157,13 +183,18 @@ def encode_default(node: Node, value: Any) -> bytes:
         return zigzag(1 - node.null_index) + encode_default(replace(node, null_index=-1), value)
     try:
         return _DEFAULTS[node.kind](node, value)
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, struct.error):
         raise _Unplannable from None  # a default of another type: let fastavro say what it makes
 
 
 def _encode_text(_: Node, value: Any) -> bytes:
     data: bytes = value.encode()
     return zigzag(len(data)) + data
+
+
+def _encode_uuid(node: Node, value: Any) -> bytes:
+    UUID(value)
+    return _encode_text(node, value)
 
 
 def _encode_binary(_: Node, value: Any) -> bytes:
@@ -223,7 +254,7 @@ _DEFAULTS = {
     Kind.BYTES: _encode_binary,
     Kind.DECIMAL: _encode_binary,
     Kind.STRING: _encode_text,
-    Kind.UUID: _encode_text,
+    Kind.UUID: _encode_uuid,
     Kind.ENUM: lambda node, value: zigzag(node.names.index(value)),
     Kind.ARRAY: _encode_array,
     Kind.MAP: _encode_map,

@@ -59,6 +59,8 @@ class PythonEngine:
         except Refusal as refusal:
             path = "".join(reversed(refusal.path)).lstrip(".")
             raise FieldError(path or "record", refusal.value, refusal.reason) from None
+        except Exception as error:  # a value's own code may raise anything
+            raise FieldError("record", record, f"{type(error).__name__}: {error}") from error
         return bytes(out)
 
     def encode_many(self, records: Iterable[Any]) -> list[bytes]:

@@ -125,7 +125,7 @@ def _uuid_writer(node: Node, units: bool) -> Writer:
     def write(out: bytearray, value: Any) -> None:
         if isinstance(value, UUID):
             value = str(value)
-        elif not isinstance(value, str) or not is_uuid(value):
+        if not isinstance(value, str) or not is_uuid(value):
             _refuse(value, "not a UUID, nor 36 characters of one")
         _write_text(out, value)
 
@@ -199,7 +199,7 @@ def _count_ticks(value: datetime, tick: timedelta) -> int:
         _refuse(value, "a datetime without time zone says no moment: give it one")
     number, rest = divmod(value - EPOCH, tick)
     if rest:
-        _refuse(value, "finer than the millisecond of the schema")
+        _refuse(value, f"finer than the schema's unit of {tick / timedelta(milliseconds=1):g} ms")
     return number
 
 

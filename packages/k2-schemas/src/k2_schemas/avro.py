@@ -36,13 +36,17 @@ def compile(  # as in re.compile: k2_schemas.compile(schema)
     schema and `UnsupportedSchemaError` for `units=True` with a schema that needs fastavro.
     """
     writer = parse_source(schema)
-    encoder = compile_engine(writer, units)
+    try:
+        encoder = compile_engine(writer, units)
+    except RecursionError as error:
+        raise UnsupportedSchemaError("it is nested too deep", "flatten it") from error
     resolved = None if reader is None else parse_source(reader)
     if resolved is None or _same(writer, resolved):
         return Codec(encoder, encoder, writer)
     if units:
         raise UnsupportedSchemaError("units=True with a reader schema of its own", _WITHOUT_UNITS)
-    return Codec(encoder, FastavroEngine(writer, resolved), resolved)
+    strict = None if encoder.plan is None else encoder
+    return Codec(encoder, FastavroEngine(writer, resolved, strict=strict), resolved)
 
 
 def parse_source(schema: SchemaSource) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .avro import Codec, WireCodec, compile
 from .errors import MissingExtraError
-from .frame import HEADER_BYTES, parse_frame
+from .frame import HEADER_BYTES, frame_header, parse_frame
 from .registry import Registry
 from .topics import SUBJECT
 from .trade import Trade
@@ -75,10 +75,11 @@ class AvroDeserializer(Deserializer):
         """
         if value is None:
             return None
-        decode = self._decoders.get(value[:HEADER_BYTES])
+        decode = self._decoders.get(value[:HEADER_BYTES]) if type(value) is bytes else None
         if decode is None:
-            schema_id, _ = parse_frame(value)
-            decode = self._add(schema_id)
+            schema_id, body = parse_frame(value)
+            value = frame_header(schema_id) + body
+            decode = self._decoders.get(value[:HEADER_BYTES]) or self._add(schema_id)
         record = decode(value)
         return record if self._from_dict is None else self._from_dict(record, ctx)
 

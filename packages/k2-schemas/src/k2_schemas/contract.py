@@ -44,7 +44,8 @@ def check(old: SchemaSource, new: SchemaSource) -> tuple[Finding, ...]:
 
     Raises `SchemaParseError` when either is no schema.
     """
-    findings = _Comparison().compare(parse_source(old), parse_source(new), "")
+    before, after = parse_source(old), parse_source(new)
+    findings = _Comparison(before, after).compare(before, after, "")
     order = list(Severity)
     return tuple(sorted(findings, key=lambda finding: order.index(finding.severity)))
 
@@ -66,9 +67,10 @@ _UNITS = {"millis": 10**3, "micros": 10**6, "nanos": 10**9}
 class _Comparison:
     """Walks two parsed schemas side by side; a pair of named types is walked once."""
 
-    def __init__(self) -> None:
-        self._old_named: dict[str, Any] = {}
-        self._new_named: dict[str, Any] = {}
+    def __init__(self, old: Any, new: Any) -> None:
+        # All of them first: a name may stand where its definition is not walked on this side.
+        self._old_named = dict(_list_named(old))
+        self._new_named = dict(_list_named(new))
         self._walked: set[tuple[str, str]] = set()
 
     def compare(self, old: Any, new: Any, path: str) -> Iterator[Finding]:
@@ -110,8 +112,11 @@ class _Comparison:
                 yield from self._compare_fields(field, new_fields[name], place)
             elif name in renamed:
                 what = f"renamed to {renamed[name]}"
-                yield _risky(place, what, "readers by the old name find nothing")
-                yield from self.compare(field["type"], new_fields[renamed[name]]["type"], place)
+                if renamed[name] in old_fields:
+                    yield _breaking(place, what, "its values take the place of that field's own")
+                else:
+                    yield _risky(place, what, "readers by the old name find nothing")
+                yield from self._compare_fields(field, new_fields[renamed[name]], place)
             elif "default" in field:
                 yield _risky(place, "removed", "old readers see its default instead of a value")
             else:
@@ -154,6 +159,9 @@ class _Comparison:
             (after,) = new_by_name.keys() - {"null"}
             if before != after:
                 yield from self.compare(old_by_name[before], new_by_name[after], path)
+                if list(old_by_name).index("null") != list(new_by_name).index("null"):
+                    what = "union branches in another order"
+                    yield _risky(path, what, "readers need the writer's schema")
                 return
         yield from _compare_branches(list(old_by_name), list(new_by_name), path)
         if isinstance(old, list) != isinstance(new, list):
@@ -192,11 +200,11 @@ def _compare_logical(old: Any, new: Any, path: str) -> Iterator[Finding]:
             factor = 10 ** abs(scale[0] - scale[1])
             what = f"decimal scale {scale[0]} → {scale[1]}"
             yield _breaking(path, what, f"old values are misread by a factor of {factor:,}")
-        if old["precision"] > new["precision"]:
-            what = f"decimal precision {old['precision']} → {new['precision']}"
+        digits = old.get("precision", 0), new.get("precision", 0)
+        what = f"decimal precision {digits[0]} → {digits[1]}"
+        if digits[0] > digits[1]:
             yield _breaking(path, what, "old values may not fit")
-        elif old["precision"] < new["precision"]:
-            what = f"decimal precision {old['precision']} → {new['precision']}"
+        elif digits[0] < digits[1]:
             yield _risky(path, what, "new values may not fit where old readers put them")
 
 
@@ -231,6 +239,9 @@ def _compare_names(old: Any, new: Any, path: str) -> Iterator[Finding]:
 
 def _compare_enums(old: Any, new: Any, path: str) -> Iterator[Finding]:
     before, after = list(old["symbols"]), list(new["symbols"])
+    if old.get("default") != new.get("default"):
+        what = f"enum default {old.get('default')!r} → {new.get('default')!r}"
+        yield _breaking(path, what, "symbols that a reader does not know become another one")
     removed = [symbol for symbol in before if symbol not in after]
     added = [symbol for symbol in after if symbol not in before]
     if removed:
@@ -243,14 +254,25 @@ def _compare_enums(old: Any, new: Any, path: str) -> Iterator[Finding]:
         yield _breaking(path, what, "whoever decodes by number swaps them: BUY becomes SELL")
 
 
-def _resolve(schema: Any, named: dict[str, Any]) -> Mapping[str, Any]:
-    if isinstance(schema, str):
-        found: Mapping[str, Any] = named.get(schema, {"type": schema})
-        return found
-    while isinstance(schema["type"], dict):
+def _list_named(schema: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every named type of a schema with its definition."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _list_named(branch)
+    elif isinstance(schema, dict):
+        if "name" in schema:
+            yield schema["name"], schema
+        for field in schema.get("fields", ()):
+            yield from _list_named(field["type"])
+        for part in ("type", "items", "values"):
+            yield from _list_named(schema.get(part))
+
+
+def _resolve(schema: Any, named: Mapping[str, Any]) -> Mapping[str, Any]:
+    while not isinstance(schema, str) and isinstance(schema["type"], dict):
         schema = schema["type"]
-    if "name" in schema:
-        named[schema["name"]] = schema
+    if isinstance(schema, str):
+        schema = named.get(schema, {"type": schema})
     resolved: Mapping[str, Any] = schema
     return resolved
 

@@ -134,5 +134,8 @@ class UnknownSymbolError(SchemaError):
 
 
 def _abridge(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # a value may be too large, too deep or too odd to print
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
 from ._limits import EPOCH
+from ._plan import Node, plan_schema
 from .avro import compile_engine, parse_source
 from .errors import RecordDecodeError, UnsupportedSchemaError
 from .frame import HEADER_BYTES, frame_header, parse_frame
@@ -155,9 +158,28 @@ def trade_to_record(trade: Trade) -> dict[str, Any]:
 
 def _compile(schema: LockedSchema) -> Any:
     parsed = parse_source(schema.text)
-    names = [field["name"] for field in parsed.get("fields", ())]
-    missing = sorted(set(FIELDS) - set(names))
-    if missing:
-        reason = f"{schema.subject} id {schema.schema_id} lacks {', '.join(missing)}"
+    plan = plan_schema(parsed)
+    found = {} if plan is None else dict(zip(plan.names, plan.children, strict=True))
+    wrong = [
+        name for name, node in _contract_nodes().items() if not _is_same(node, found.get(name))
+    ]
+    if wrong:
+        # By name alone a price of scale 4 would be read 10,000 times too small.
+        reason = f"{schema.subject} id {schema.schema_id} has another {', '.join(wrong)}, or none"
         raise UnsupportedSchemaError(reason, "a trade has the 15 fields of contract V2")
+    names = [field["name"] for field in parsed["fields"]]
     return compile_engine(parsed, True, [_ATTRIBUTES.get(name, name) for name in names])
+
+
+@cache
+def _contract_nodes() -> Mapping[str, Node]:
+    """Return the plan of each field of contract V2, as it ships."""
+    plan = plan_schema(parse_source(FileRegistry.packaged().latest(SUBJECT).text))
+    assert plan is not None
+    nodes = dict(zip(plan.names, plan.children, strict=True))
+    return {name: nodes[name] for name in FIELDS}
+
+
+def _is_same(node: Node, found: Node | None) -> bool:
+    """Tell whether a field holds the same values; whether it may be null is up to its schema."""
+    return found is not None and replace(found, null_index=-1) == replace(node, null_index=-1)

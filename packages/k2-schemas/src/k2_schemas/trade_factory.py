@@ -64,8 +64,10 @@ class PythonTradeFactory:
         """Return the trade; see `TradeFactory.make`."""
         price_units = parse_units("price", price)
         quantity_units = parse_units("quantity", quantity)
-        if not -(2**63) <= trade_id < 2**63:
-            raise FieldError("source_sequence", trade_id, "beyond the 64 bits of Avro's long")
+        if type(trade_id) is not int or not -(2**63) <= trade_id < 2**63:
+            raise FieldError(
+                "source_sequence", trade_id, "not an int within the 64 bits of Avro's long"
+            )
         if not FIRST[Kind.TIMESTAMP_MICROS] <= timestamp_us <= LAST[Kind.TIMESTAMP_MICROS]:
             raise FieldError("timestamp", timestamp_us, "not within the years 1 to 9999")
         return Trade(
