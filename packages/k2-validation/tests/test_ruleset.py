@@ -1,5 +1,5 @@
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,19 +15,47 @@ from k2_validation import (
     ColumnCollisionError,
     ColumnTypeError,
     MissingColumnError,
+    Row,
     Rule,
     RuleDefinitionError,
     RuleSet,
     Split,
+    Term,
     UnsupportedFrameError,
+    between,
     equals,
+    ge,
     gt,
+    le,
+    lt,
+    matches,
     not_after,
     not_before,
     one_of,
     present,
+    rule,
 )
-from k2_validation.rule import OPERATIONS
+from k2_validation.judge import Judge
+from k2_validation.verdict import TAG_COLUMNS
+
+
+@rule(error_type="timeliness", severity="flag")
+def not_after_arrival_twice(row: Row) -> Term:
+    """The time is at most two seconds after the arrival, or there is no arrival."""
+    return row.arrival.is_null() | (row.timestamp - timedelta(seconds=2) <= row.arrival)
+
+
+@rule(severity="flag")
+def sold_with_a_symbol(row: Row) -> Term:
+    """A sale has a symbol that is neither empty nor long."""
+    return ~(row.side == "SELL") | ((row.symbol.length() > 0) & (row.symbol != "xyz"))
+
+
+@rule()
+def count_is_small(row: Row) -> Term:
+    """Three times the count, less five, is not far from zero."""
+    return abs(3 * row["count"] - 5) <= Decimal("30.5") + row["count"]
+
 
 RULES = RuleSet(
     "every_operator",
@@ -38,7 +66,16 @@ RULES = RuleSet(
         one_of("side", "BUY", "SELL"),
         not_after("timestamp", "arrival", timedelta(seconds=5)),
         not_before("timestamp", "arrival", timedelta(days=365)),
-        equals("symbol", "BTC/USDT"),
+        equals("symbol", "BTC/USDT", severity="flag"),
+        matches("symbol", "[A-Z0-9]{2,9}/[A-Z]+"),
+        ge("price", Decimal("0.00000001"), severity="flag"),
+        lt("price", 10**17, name="price_sane"),
+        le("count", 10),
+        between("count", Decimal("-0.5"), 2.5, severity="flag"),
+        one_of("count", 1, 2, 3, 4, 5, severity="flag"),
+        not_after_arrival_twice,
+        sold_with_a_symbol,
+        count_is_small,
     ],
 )
 
@@ -73,6 +110,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
                 {
                     "price": PRICES[price_type],
                     "symbol": st.none() | st.sampled_from(["", "BTC/USDT"]) | st.text(max_size=3),
+                    "count": st.none() | st.integers(-(2**63), 2**63 - 1) | st.integers(-20, 20),
                     "side": st.sampled_from([None, "BUY", "SELL", "buy", ""]),
                     "timestamp": TIMES,
                     "arrival": st.just(ARRIVAL) | TIMES,
@@ -87,6 +125,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
             "row": pa.int64(),
             "price": price_type,
             "symbol": pa.string(),
+            "count": pa.int64(),
             "side": pa.string(),
             "timestamp": time_type,
             "arrival": time_type,
@@ -97,13 +136,22 @@ def tables(draw: st.DrawFn) -> pa.Table:
 
 def verdicts_of_records(rules: RuleSet, table: pa.Table) -> list[tuple[object, ...]]:
     """What tag must say of each row, by way of check."""
-    found = [rules.check(record) for record in table.to_pylist()]
-    return [
-        (True, None, None)
-        if not failures
-        else (False, "; ".join(map(str, failures)), failures[0].error_type)
-        for failures in found
-    ]
+    verdicts = []
+    for record in table.to_pylist():
+        found = rules.check(record)
+        dead = [failure for failure in found if failure.severity == "reject"]
+        flags = [failure for failure in found if failure.severity == "flag"]
+        verdicts.append(
+            (
+                not dead,
+                "; ".join(failure.rule for failure in dead) or None,
+                "; ".join(map(str, dead)) or None,
+                dead[0].error_type if dead else None,
+                "; ".join(failure.rule for failure in flags) or None,
+                "; ".join(map(str, flags)) or None,
+            )
+        )
+    return verdicts
 
 
 def assert_conserved(split: Split[pa.Table], table: pa.Table) -> None:
@@ -120,7 +168,7 @@ def test_every_engine_gives_the_verdict_of_the_records(engines, table: pa.Table)
     for name, engine in engines.items():
         tagged = engine.rows(RULES.tag(engine.load(table)))
         tagged.sort(key=lambda row: row["row"])
-        found = [(r["k2_valid"], r["k2_error_reason"], r["k2_error_type"]) for r in tagged]
+        found = [tuple(row[column] for column in TAG_COLUMNS) for row in tagged]
         assert found == expected, name
 
 
@@ -128,7 +176,7 @@ def test_every_engine_gives_the_verdict_of_the_records(engines, table: pa.Table)
 @given(table=tables())
 def test_split_loses_and_doubles_no_row(engines, table: pa.Table):
     """On every engine each input row is in exactly one half, and in the half that check says."""
-    expected = [is_valid for is_valid, _, _ in verdicts_of_records(RULES, table)]
+    expected = [verdict[0] for verdict in verdicts_of_records(RULES, table)]
     for name, engine in engines.items():
         valid, dead = map(engine.rows, RULES.split(engine.load(table)))
         halves = {row["row"]: True for row in valid} | {row["row"]: False for row in dead}
@@ -160,10 +208,10 @@ def test_the_naive_split_loses_what_ours_keeps():
 def test_conservation_fails_without_the_null_guard(monkeypatch: pytest.MonkeyPatch):
     """The conservation check is able to fail: unguarded verdicts lose rows."""
 
-    def unguarded(rule: Rule, schema: Mapping[str, nw.dtypes.DType]) -> nw.Expr:
-        return OPERATIONS[rule.operator].expression(rule, schema)
+    def unguarded(judge: Judge, rules: Sequence[Rule]) -> nw.Expr:
+        return nw.all_horizontal(*(r.verdict(judge.schema) for r in rules), ignore_nulls=False)
 
-    monkeypatch.setattr(Rule, "expression", unguarded)
+    monkeypatch.setattr(Judge, "all_hold", unguarded)
     with pytest.raises(AssertionError):
         assert_conserved(NULL_RULES.split(NULLS), NULLS)
 
@@ -177,8 +225,9 @@ def test_dead_rows_say_why(engines):
             "row": 1,
             "price": None,
             "side": None,
-            "error_reason": "price_gt_0: price must be > 0; "
-            "side_one_of_BUY_SELL: side must be one of BUY, SELL",
+            "failed_rules": "price_gt_0; side_one_of_BUY_SELL",
+            "error_reason": "price_gt_0: price must be > 0, found NULL; "
+            "side_one_of_BUY_SELL: side must be one of BUY, SELL, found NULL",
             "error_type": "range",
             "rules_fingerprint": NULL_RULES.fingerprint,
         }
@@ -195,12 +244,12 @@ def test_frames_keep_their_type(engines):
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_columns_and_types_do_not_depend_on_the_rows(engines, rows: int):
-    """Empty and clean frames get the same three columns, reasons as text."""
+    """Empty and clean frames get the same columns, reasons as text."""
     table = NULLS.slice(0, rows)
     for engine in engines.values():
         schema = nw.from_native(NULL_RULES.tag(engine.load(table))).collect_schema()
-        assert list(schema) == [*NULLS.column_names, "k2_valid", "k2_error_reason", "k2_error_type"]
-        assert list(schema.values())[3:] == [nw.Boolean, nw.String, nw.String]
+        assert list(schema) == [*NULLS.column_names, *TAG_COLUMNS]
+        assert list(schema.values())[3:] == [nw.Boolean, *[nw.String] * 5]
 
 
 def test_input_columns_are_unchanged():
@@ -234,6 +283,7 @@ def test_a_column_of_another_type_is_named(column: str, values: object):
     good = {
         "price": [1.5],
         "symbol": ["a"],
+        "count": [1],
         "side": ["BUY"],
         "timestamp": [ARRIVAL],
         "arrival": [ARRIVAL],
@@ -275,7 +325,7 @@ def test_check_returns_failures_in_declared_order():
     assert [failure.rule for failure in failures] == ["price_gt_0", "side_one_of_BUY_SELL"]
     assert failures[0].column == "price"
     assert failures[0].error_type == "range"
-    assert str(failures[0]) == "price_gt_0: price must be > 0"
+    assert str(failures[0]) == "price_gt_0: price must be > 0, found -1"
     assert NULL_RULES.check({"price": 1, "side": "BUY"}) == ()
 
 

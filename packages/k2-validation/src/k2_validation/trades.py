@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from .rule import equals, gt, not_after, not_before, one_of, present
+from .builders import equals, gt, not_after, not_before, one_of, present
 from .ruleset import RuleSet
 
 FUTURE_TOLERANCE = timedelta(seconds=5)
