@@ -61,7 +61,7 @@ def test_an_unknown_exchange_is_one_sentence(config: Path):
         result.stderr,
         result.stdout,
         result.returncode,
-    ) == ("k2-feed: no venue 'krakem'; choose one of: binance, kraken\n", "", 1)
+    ) == ("k2-feed: no venue 'krakem'; choose one of: binance, coinbase, kraken\n", "", 1)
 
 
 def test_text_that_is_not_toml_is_one_sentence(config: Path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_connectors.rest import Hole
-from k2_connectors.sequencer import HOLD_NS, Sequencer
+from k2_connectors.sequencer import HOLD_NS, LEAP, Sequencer
 from k2_schemas import Trade
 from k2_schemas.testing import make_trade
 
@@ -134,6 +134,37 @@ def test_what_is_held_is_bounded():
 
     assert sequencer.is_full
     assert ids(sequencer.release(0)) == list(range(10, 20))
+
+
+def test_a_lone_id_far_ahead_does_not_move_the_sequence():
+    """One wrong number of a venue must not make every later trade a known one."""
+    sequencer = Sequencer("P", 5)
+    feed(sequencer, 5, 5 + LEAP * 2)
+
+    assert ids(sequencer.release(HOLD_NS)) == [5 + LEAP * 2]
+    assert feed(sequencer, 6, 7) == [6, 7]
+    assert sequencer.holes == ()
+
+
+def test_ids_that_go_on_far_ahead_are_a_jump():
+    """After a long absence the sequence is where the venue is; what was missed has a name."""
+    sequencer = Sequencer("P", 5, last_us=1)
+    feed(sequencer, LEAP * 2, LEAP * 2 + 1)
+
+    assert ids(sequencer.release(HOLD_NS)) == [LEAP * 2, LEAP * 2 + 1]
+    assert sequencer.holes == (Hole("P", 5, LEAP * 2 - 1, 1),)
+
+
+@pytest.mark.parametrize("dead", [5, 6, 9])
+def test_a_trade_that_came_as_a_dead_letter_is_not_missing(dead: int):
+    """Nobody is asked for it; its neighbours go on."""
+    sequencer = Sequencer("P", 5)
+    passed = []
+    for n in range(5, 10):
+        passed += ids(sequencer.accept_dead(n, 0)) if n == dead else feed(sequencer, n)
+
+    assert passed == [n for n in range(5, 10) if n != dead]
+    assert (sequencer.next_id, sequencer.holes, sequencer.held) == (10, (), 0)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))

@@ -5,29 +5,37 @@ from collections import defaultdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k2_connectors import (
-    VENUES,
     Decoded,
     SubscriptionRejectedError,
     UnknownVenueError,
     Venue,
+    find_venue,
+    list_venues,
     open_venue,
     read_frames,
 )
-from k2_connectors.testing import SentTrade
+from k2_connectors.rest import RestRequest, RestResponse
+from k2_connectors.testing import Emission, Payloads, SentTrade, check_venue
 from k2_connectors.testing.dialects import DIALECTS
+from k2_connectors.testing.tape import History
 from k2_schemas import Trade, TradeCodec
 
 RECV_US = 1_790_446_200_000_000
 RECORDINGS = Path(__file__).resolve().parents[3].parent / "shared" / "recordings"
-SYMBOLS = {"binance": ["BTC/USDT", "ETH/USDT"], "kraken": ["BTC/USD", "ETH/USD"]}
+SYMBOLS = {
+    "binance": ["BTC/USDT", "ETH/USDT"],
+    "coinbase": ["BTC/USD", "ETH/USD"],
+    "kraken": ["BTC/USD", "ETH/USD"],
+}
 
-every_venue = pytest.mark.parametrize("name", VENUES)
+every_venue = pytest.mark.parametrize("name", SYMBOLS)
 
 
 def open_known(name: str) -> Venue:
@@ -75,12 +83,12 @@ def decode(name: str, frame: bytes) -> Decoded | None:
 
 def test_every_venue_has_a_dialect():
     """A venue without the server's side could not be tested here."""
-    assert set(VENUES) == set(DIALECTS) == set(SYMBOLS)
+    assert set(list_venues()) == set(DIALECTS) == set(SYMBOLS)
 
 
 def test_an_unknown_venue_names_the_known_ones():
     """A typing error in the configuration is found by reading the message."""
-    with pytest.raises(UnknownVenueError, match="choose one of: binance, kraken"):
+    with pytest.raises(UnknownVenueError, match="choose one of: binance, coinbase, kraken"):
         open_venue("binanse", ["BTC/USDT"])
 
 
@@ -209,6 +217,39 @@ def test_damaged_trade_frames_never_raise(name: str, data: st.DataObject):
     decode(name, bytes(frame))
 
 
+@every_venue
+@pytest.mark.parametrize("count", [5, 2_600])
+def test_every_venue_passes_the_kit_that_others_use(name: str, count: int):
+    """On payloads by the server's side, holes of one page and of many."""
+    dialect, pairs = DIALECTS[name], [i.pair for i in open_known(name).instruments]
+    trades = [
+        make_sent(name, trade_id=str(7_000 + n), timestamp_us=RECV_US + n // 3 * 1000)
+        for n in range(count)
+    ]
+    history = History()
+    history.add(Emission(b"", trades))
+
+    def answer(request: RestRequest) -> RestResponse:
+        url = urlsplit(request.url)
+        found = dialect.answer_get(url.path, dict(parse_qsl(url.query)), pairs, history)
+        assert found is not None
+        return RestResponse(found.status, {}, found.body.encode())
+
+    requests = [json.loads(text) for text in open_known(name).subscribe_frames()]
+    payloads = Payloads(
+        symbols=SYMBOLS[name],
+        frames=[(dialect.render([trade]).encode(), [trade]) for trade in trades[:3]],
+        acknowledgements=[
+            reply.encode() for request in requests for reply in dialect.answer(request, pairs)
+        ],
+        history=trades,
+        answer=answer,
+        control=[f.encode() for f in [*dialect.greet(), *filter(None, [dialect.heartbeat])]],
+        refusals=[dialect.refuse(request, pairs[0])[0].encode() for request in requests],
+    )
+    check_venue(find_venue(name), payloads)
+
+
 def read_expected(raw: str) -> list[tuple[str, str, Decimal, Decimal, str]]:
     """The trades of a recorded frame by a JSON parser of our own: numbers stay text."""
     frame = json.loads(raw, parse_float=str)
@@ -216,6 +257,10 @@ def read_expected(raw: str) -> list[tuple[str, str, Decimal, Decimal, str]]:
         d = frame["data"]
         side = "SELL" if d["m"] else "BUY"
         return [(d["s"], str(d["t"]), Decimal(d["p"]), Decimal(d["q"]), side)]
+    if frame.get("type") in ("match", "last_match"):
+        side = {"buy": "SELL", "sell": "BUY"}[frame["side"]]
+        numbers = (Decimal(frame["price"]), Decimal(frame["size"]))
+        return [(frame["product_id"], str(frame["trade_id"]), *numbers, side)]
     if frame.get("channel") != "trade":
         return []
     return [
@@ -231,6 +276,7 @@ def read_expected(raw: str) -> list[tuple[str, str, Decimal, Decimal, str]]:
         ("binance_2026.jsonl", "binance", False),
         ("binance_mixed.jsonl", "binance", False),
         ("kraken_v2.jsonl", "kraken", True),
+        ("coinbase.jsonl", "coinbase", False),
     ],
 )
 def test_real_frames_decode_to_their_exact_digits(file: str, name: str, contiguous: bool):
@@ -238,7 +284,10 @@ def test_real_frames_decode_to_their_exact_digits(file: str, name: str, contiguo
     path = RECORDINGS / file
     if not path.exists():
         pytest.skip(f"no recordings at {RECORDINGS}: they are not part of the project")
+    traded = {trade[0] for frame in read_frames(path) for trade in read_expected(frame.raw)}
     venue = open_known(name)
+    if name == "coinbase":
+        venue = open_venue(name, [pair.replace("-", "/") for pair in sorted(traded)])
     expected: list[object] = []
     decoded: list[object] = []
     rejections: list[str] = []

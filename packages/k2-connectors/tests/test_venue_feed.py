@@ -117,7 +117,8 @@ class Faults:
 
 ALL_FAULTS = Faults(
     drop=0.05, duplicate=0.05, delay=0.1, reset=0.01, deaf=0.003, shutdown=0.003, no_ack=0.1,
-    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01, dead=0.05,
+    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01,
+    dead=0.05,
 )  # fmt: skip
 
 

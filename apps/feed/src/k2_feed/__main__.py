@@ -12,6 +12,7 @@ from typing import Annotated
 
 import structlog
 import typer
+from prometheus_client import CollectorRegistry, start_http_server
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
@@ -25,6 +26,7 @@ from k2_connectors import (
     open_venue,
     read_positions,
 )
+from k2_connectors.metrics import FeedCollector
 from k2_schemas import SchemaError
 
 from .settings import FeedSettings, read_settings
@@ -57,7 +59,9 @@ def feed(
             return
         create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
         publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
-        asyncio.run(_run(_open_feed(settings, venues, publisher)))
+        feed = _open_feed(settings, venues, publisher)
+        _serve_metrics(settings, feed)
+        asyncio.run(_run(feed))
     except ValidationError as error:
         _fail(f"{config}: {_name_problems(error)}")
     except SettingsError as error:
@@ -81,6 +85,18 @@ def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPubl
         backfill=settings.feed.backfill,
         connections=settings.feed.connections,
     )
+
+
+def _serve_metrics(settings: FeedSettings, feed: Feed) -> None:
+    where = settings.metrics
+    if where.port is None:
+        return
+    registry = CollectorRegistry()
+    registry.register(FeedCollector(feed))
+    try:
+        start_http_server(where.port, where.host, registry)
+    except OSError as error:
+        _fail(f"metrics.port {where.port} on {where.host}: {error.strerror}; choose another")
 
 
 async def _run(feed: Feed) -> None:

@@ -52,6 +52,15 @@ class ContinuitySettings(BaseModel):
     connections: int = Field(default=1, ge=1, le=4)
 
 
+class MetricsSettings(BaseModel):
+    """Where Prometheus may scrape; without a port nothing listens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=1, le=65_535)
+
+
 class FeedSettings(BaseSettings):
     """Everything the feed can be told. `lake` belongs to k2-lake, which shares the file."""
 
@@ -61,6 +70,7 @@ class FeedSettings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
+    metrics: MetricsSettings = MetricsSettings()
     feed: ContinuitySettings = ContinuitySettings()
     lake: dict[str, Any] = Field(default_factory=dict)
 

@@ -20,7 +20,7 @@ from .errors import CommandError, StalledError
 
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _START_TIMEOUT_S = 60.0
-_ANSWER_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 30.0
 _LOG4J = """\
 shutdownHook=disable
 rootLogger.level=WARN

@@ -2,10 +2,13 @@
 
 ConnectorError
 ├── UnknownVenueError          no venue of that name is installed
+├── VenueConflictError         two packages bring a venue of that name
+├── ConformanceError           a venue does not do what every venue must
 ├── SubscriptionRejectedError  the exchange refused a symbol
 ├── ConnectionLostError        the socket ended; the feed connects again
 ├── PublishError               Kafka did not take a record; nothing was dropped silently
 ├── CheckpointError            the file of positions cannot be read or written
+├── MissingExtraError          an optional package is not installed
 ├── RecordingError             a file of recorded frames cannot be read
 └── LedgerConflictError        a trade is in the ledger with another content
 """
@@ -27,6 +30,27 @@ class UnknownVenueError(ConnectorError):
         self.name = name
         self.known = tuple(known)
         super().__init__(f"no venue {name!r}; choose one of: {', '.join(self.known)}")
+
+
+class VenueConflictError(ConnectorError):
+    """Two packages bring a venue of the same name: which one was meant cannot be known."""
+
+    def __init__(self, name: str, sources: Iterable[str]) -> None:
+        self.name = name
+        self.sources = tuple(sources)
+        super().__init__(
+            f"venue {name!r} comes from more than one place ({', '.join(self.sources)}); "
+            "uninstall all but one, or rename the entry point"
+        )
+
+
+class ConformanceError(ConnectorError):
+    """A venue does not do what every venue must."""
+
+    def __init__(self, behaviour: str, found: str) -> None:
+        self.behaviour = behaviour
+        self.found = found
+        super().__init__(f"a venue {behaviour}; this one gave {found[:500]}")
 
 
 class SubscriptionRejectedError(ConnectorError):
@@ -72,6 +96,15 @@ class CheckpointError(ConnectorError):
             f"checkpoint {path}: {reason}; repair or move the file: without one, positions are "
             "rebuilt from the end of the Kafka topics"
         )
+
+
+class MissingExtraError(ConnectorError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"this needs {package}: pip install 'k2-connectors[{extra}]'")
 
 
 class RecordingError(ConnectorError):

@@ -72,6 +72,11 @@ class Feed:
         """Return what each venue's feed has done."""
         return self._feed.stats()
 
+    @property
+    def pending_bytes(self) -> int:
+        """About how much memory the events take that the publisher has no room for."""
+        return self._feed.pending_bytes
+
     async def run(self, stop: asyncio.Event) -> None:
         """Feed until `stop` is set; raise what reconnecting cannot cure."""
         try:

@@ -59,9 +59,10 @@ class DeadRow(NamedTuple):
 class RestPage(msgspec.Struct, frozen=True):
     """What a response held.
 
-    `trades` are those of the hole, ascending by id, and `dead` the rows that cannot be trades. `next` is the request for what the page did
-    not reach, None when the hole is covered or the venue has no more. `retry_after_s` is set when
-    the venue refused to answer now; `problem` when the response is not what it should be.
+    `trades` are those of the hole, ascending by id, and `dead` the rows that cannot be trades.
+    `next` is the request for what the page did not reach, None when the hole is covered or the
+    venue has no more. `retry_after_s` is set when the venue refused to answer now; `problem` when
+    the response is not what it should be.
     """
 
     trades: Sequence[Trade] = ()
@@ -84,7 +85,8 @@ def read_refusal(response: RestResponse) -> RestPage | None:
     """Return the page of a response without content: refused for now, or an error; else None."""
     if response.status in _RATE_LIMITED:
         after = response.headers.get("retry-after", "")
-        return RestPage(retry_after_s=float(after) if after.isdecimal() else _DEFAULT_RETRY_S)
+        known = after.isdecimal() and len(after) < 7
+        return RestPage(retry_after_s=max(1.0, float(after)) if known else _DEFAULT_RETRY_S)
     if response.status != 200:
         return RestPage(problem=f"HTTP status {response.status}: {response.body[:200]!r}")
     return None

@@ -18,6 +18,8 @@ from .rest import Hole
 HOLD_NS = 250_000_000
 MAX_HELD = 10_000
 MAX_LATE = 10_000
+LEAP = 10_000_000
+"""A lone id that far ahead is a venue's mistake: it passes, and nothing before it is missing."""
 
 
 class Sequencer:
@@ -94,6 +96,10 @@ class Sequencer:
             return []
         released = []
         for trade_id in sorted(self._held):
+            if self._is_stray(trade_id):
+                stray = self._held.pop(trade_id)
+                released += [] if stray is None else [stray]
+                continue
             if self.next_id is not None and trade_id > self.next_id:
                 self._open(self.next_id, trade_id - 1)
             trade = self._held.pop(trade_id)
@@ -177,6 +183,11 @@ class Sequencer:
                 yield trade
         if not self._held:
             self.deadline_ns = None
+
+    def _is_stray(self, trade_id: int) -> bool:
+        if self.next_id is None or trade_id - self.next_id <= LEAP:
+            return False
+        return trade_id + 1 not in self._held
 
     def _note_late(self, trade_id: int, trade: Trade | None) -> None:
         """Keep a live trade that comes after its hole was named, should nobody else have it."""

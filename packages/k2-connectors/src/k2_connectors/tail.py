@@ -18,6 +18,7 @@ TAIL_RECORDS = 50_000
 """Records per partition that are read back: hours of a busy pair, seconds to read."""
 
 _TIMEOUT_S = 10.0
+_RETRY_S = 0.2
 
 
 def read_positions(
@@ -51,12 +52,26 @@ def _read_tail(consumer: Consumer, topic: str) -> Iterator[Trade]:
     places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
     ends: dict[int, int] = {}
     for place in places:
-        low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+        low, high = _find_bounds(consumer, place)
         place.offset = max(low, high - TAIL_RECORDS)
         if high > place.offset:
             ends[place.partition] = high
     consumer.assign([place for place in places if place.partition in ends])
     yield from _decode(_consume(consumer, ends))
+
+
+def _find_bounds(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Return a partition's first and end offset; one that was made just now may lack its leader."""
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_S)
+        except KafkaException:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return low, high
 
 
 def _consume(consumer: Consumer, ends: dict[int, int]) -> Iterator[bytes]:

@@ -40,6 +40,9 @@ class VenueStats:
     rotations: int
     live_connections: int
     held: int
+    symbols: int
+    last_message_age_s: float
+    exchange_lag_s: float
     control: Mapping[str, int]
 
 
@@ -131,6 +134,11 @@ class TradeFeed:
         """Return what each venue's feed has done."""
         return {name: _describe(core) for name, core in self._cores.items()}
 
+    @property
+    def pending_bytes(self) -> int:
+        """About how much memory the events take that nobody has read yet."""
+        return len(self._pending) * _TRADE_BYTES
+
     async def _run(self) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -186,5 +194,8 @@ def _describe(core: VenueFeed) -> VenueStats:
         rotations=core.lines.rotations,
         live_connections=core.lines.live,
         held=core.continuity.held,
+        symbols=len(core.venue.instruments),
+        last_message_age_s=(time.monotonic_ns() - core.heard_ns) / 1e9,
+        exchange_lag_s=core.lag_us / 1e6,
         control=dict(core.control),
     )

@@ -71,6 +71,10 @@ class VenueFeed:
         self.trades = 0
         self.dead_letters = 0
         self.control: Counter[str] = Counter()
+        self.heard_ns = now_ns
+        """When the last frame came, by the monotonic clock."""
+        self.lag_us = 0
+        """How long after its match the last live trade came, by both clocks."""
 
     def act(self, now_ns: int) -> list[Action | Fetch]:
         """Return what to do now."""
@@ -91,6 +95,7 @@ class VenueFeed:
     def hear(self, line: int, frame: bytes, recv_ns: int, now_ns: int) -> list[Event]:
         """Take a frame; raises `SubscriptionRejectedError` when the venue refuses a symbol."""
         self.frames += 1
+        self.heard_ns = now_ns
         decoded = self.venue.decode(frame, recv_ns // 1000)
         events: list[Event] = []
         if self.lines.hear(line, decoded, now_ns):
@@ -98,6 +103,7 @@ class VenueFeed:
                 self.continuity.note_live(now_ns)
             events.append(Status(self.venue.name, "live"))
         if decoded.trades:
+            self.lag_us = recv_ns // 1000 - decoded.trades[-1].timestamp_us
             passed = (
                 self.continuity.accept(decoded.trades, now_ns)
                 if self._contiguity

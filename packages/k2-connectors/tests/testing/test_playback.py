@@ -92,7 +92,7 @@ def test_the_model_plays_exactly_the_trades_that_were_asked_for(count: int):
     distinct = {trade[:3] for venue in frames.values() for e in venue for trade in e.trades}
 
     assert len(distinct) == count
-    assert set(frames) == set(DIALECTS)
+    assert set(frames) == set(SYMBOLS)
 
 
 def test_labels_of_the_model_are_what_a_feed_makes_of_its_frames():
@@ -118,7 +118,7 @@ def test_the_same_model_plays_identical_frames():
     assert play_model(MODEL, 700) == play_model(MarketModel(7, NOW_US - DAY_US), 700)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", SYMBOLS)
 def test_every_kind_of_fault_comes_on_every_venue(name: str):
     """Each of them must be seen to end in the dead letters."""
     emissions = play_model(MODEL, 2000)[name]
@@ -261,7 +261,7 @@ def test_krakens_own_asset_names_are_the_same_book(tmp_path: Path):
     ("raws", "reason"),
     [
         ([], "no frame of a known venue"),
-        (['{"type":"match","trade_id":1}', "not JSON", "[]"], r"known venue \(binance, kraken\)"),
+        (['{"kind":"match","trade_id":1}', "not JSON", "[]"], r"\(binance, coinbase, kraken\)"),
         (['{"result":null,"id":1}'], "no binance trade in it"),
         (['{"channel":"heartbeat"}'], "no kraken trade in it"),
         ([BINANCE_FRAME.replace("BTCUSDT", "PEPEUSDT")], "PEPEUSDT.*--symbol BASE/QUOTE"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from k2_connectors import Binance, SubscriptionRejectedError
+from k2_connectors import Binance, Hole, RestPage, RestResponse, SubscriptionRejectedError
 from k2_schemas import Trade
 
 RECV_US = 1_790_446_200_000_123
@@ -165,3 +165,53 @@ def test_the_endpoint_is_the_combined_stream():
         Binance(["BTC/USDT"], "ws://127.0.0.1:1/binance").urls[0]
         == "ws://127.0.0.1:1/binance/stream"
     )
+
+
+REST_ROW = (
+    '{"id":7,"price":"84106.09","qty":"0.5","time":1790446152678,"isBuyerMaker":true,"new":[1]}'
+)
+
+
+def read_rest(body: str, first_id: int = 7, last_id: int = 2_000) -> RestPage:
+    """What Binance reads from a page of a hole."""
+    binance = Binance(["BTC/USDT"])
+    request = binance.first_request(Hole("BTCUSDT", first_id, last_id))
+    return binance.read_page(request, RestResponse(200, {}, body.encode()), RECV_US)
+
+
+def test_endpoints_are_of_one_venue():
+    """stream.binance.us has a book, and ids, of its own."""
+    urls = Binance(["BTC/USDT"]).urls
+
+    assert len(urls) == len(set(urls)) == 3
+    assert not [url for url in urls if "binance.us" in url]
+
+
+def test_only_our_own_request_is_an_acknowledgement_of_pairs():
+    """Replies to other requests say nothing about a subscription."""
+    binance = Binance(["BTC/USDT", "ETH/USDT"])
+
+    assert binance.decode(b'{"result":null,"id":1}', 0).acknowledged == ["BTCUSDT", "ETHUSDT"]
+    assert list(binance.decode(b'{"result":null,"id":9}', 0).acknowledged) == []
+
+
+def test_a_full_page_is_followed_by_the_next_id():
+    """A page shorter than a thousand rows is the last."""
+    rows = [REST_ROW.replace('"id":7', f'"id":{7 + n}') for n in range(1_000)]
+    page = read_rest(f"[{','.join(rows)}]")
+
+    assert [t.trade_id for t in page.trades] == [str(7 + n) for n in range(1_000)]
+    assert page.next is not None
+    assert "fromId=1007&" in page.next.url
+    assert read_rest(f"[{','.join(rows[:-1])}]").next is None
+    assert read_rest(f"[{','.join(rows)}]", last_id=1_006).next is None
+
+
+def test_a_rejected_trade_is_named_by_its_id_live_and_fetched():
+    """It came, so it is not missing."""
+    decoded = Binance(["BTC/USDT"]).decode(make_frame(p="x"), RECV_US)
+    page = read_rest(f"[{REST_ROW.replace('84106.09', 'x')}]")
+
+    assert list(decoded.dead_ids) == [("BTCUSDT", 6_715_234_671)]
+    assert [(row.trade_id, b'"x"' in row.raw) for row in page.dead] == [(7, True)]
+    assert (list(page.trades), page.problem) == ([], None)

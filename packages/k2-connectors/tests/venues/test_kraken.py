@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from k2_connectors import Kraken, SubscriptionRejectedError
+from k2_connectors import Hole, Kraken, RestPage, RestResponse, SubscriptionRejectedError
 from k2_schemas import Trade
 
 RECV_US = 1_790_446_200_000_123
@@ -212,3 +212,104 @@ def test_the_endpoint_is_version_2():
     """v1 is another protocol."""
     assert Kraken(["BTC/USD"]).urls[0] == "wss://ws.kraken.com/v2"
     assert Kraken(["BTC/USD"], "ws://127.0.0.1:1/kraken").urls[0] == "ws://127.0.0.1:1/kraken/v2"
+
+
+def read_rest(
+    rows: str, last: str = '"1790446074626190212"', after_us: int = 1_790_446_074_000_000
+) -> RestPage:
+    """What Kraken reads from a page of a hole from id 7 to 2000."""
+    kraken = Kraken(["BTC/USD"])
+    request = kraken.first_request(Hole("BTC/USD", 7, 2_000, after_us))
+    body = f'{{"error":[],"result":{{"XXBTZUSD":[{rows}],"last":{last}}}}}'
+    return kraken.read_page(request, RestResponse(200, {}, body.encode()), RECV_US)
+
+
+def make_rest_row(trade_id: int = 7, moment: str = "1790446074.6261902", price: str = "1.5") -> str:
+    """One row of REST."""
+    return f'["{price}","0.25",{moment},"b","m","",{trade_id}]'
+
+
+@pytest.mark.parametrize(
+    ("moment", "expected_us"),
+    [
+        ("1790446074.6261902", 1_790_446_074_626_190),
+        ("1790446074.6261909", 1_790_446_074_626_190),
+        ("1790446074.6262", 1_790_446_074_626_200),
+        ("1790446074", 1_790_446_074_000_000),
+    ],
+)
+def test_times_of_rest_are_exact_by_their_text(moment: str, expected_us: int):
+    """A double would be off by a part of a microsecond, and sometimes by a whole one."""
+    (trade,) = read_rest(make_rest_row(moment=moment)).trades
+
+    assert trade.timestamp_us == expected_us
+    assert dict(trade.vendor_data) == {
+        "pair": "BTC/USD",
+        "ord_type": "market",
+        "origin": "backfill",
+    }
+
+
+def test_pages_go_by_time_and_overlap():
+    """From a microsecond before the last trade known; the last nanosecond is read again."""
+    rows = ",".join(make_rest_row(n) for n in range(7, 1_007))
+    page = read_rest(rows)
+
+    assert page.next is not None
+    assert "since=1790446074626190211&" in page.next.url
+    assert read_rest(make_rest_row()).next is None
+    assert read_rest(rows, after_us=0).next is None
+    # No progress in time is the end: a page could be read for ever.
+    assert read_rest(rows, last='"0"').next is None
+
+
+def test_a_hole_without_a_time_asks_for_the_newest_page():
+    """From 0 on Kraken would send its first trades of all."""
+    kraken = Kraken(["BTC/USD"])
+
+    assert "since" not in kraken.first_request(Hole("BTC/USD", 7, 9)).url
+    assert "since=999000&" in kraken.first_request(Hole("BTC/USD", 7, 9, 1_000)).url
+
+
+def test_a_rate_limit_comes_in_the_body():
+    """Kraken answers 200 and names the error; any other is a problem."""
+    kraken = Kraken(["BTC/USD"])
+    request = kraken.first_request(Hole("BTC/USD", 7, 9, 1))
+    pages = [
+        kraken.read_page(request, RestResponse(200, {}, b'{"error":["%b"]}' % error), RECV_US)
+        for error in (b"EAPI:Rate limit exceeded", b"EQuery:Unknown asset pair")
+    ]
+
+    assert [(bool(page.retry_after_s), page.problem) for page in pages] == [
+        (True, None),
+        (False, "EQuery:Unknown asset pair"),
+    ]
+
+
+def test_a_rejected_trade_is_named_by_its_id_live_and_fetched():
+    """It came, so it is not missing."""
+    decoded = Kraken(["BTC/USD"]).decode(make_frame(make_row(price="0.123456789")), RECV_US)
+    page = read_rest(f"{make_rest_row(7, price='x')},{make_rest_row(8)}")
+
+    assert list(decoded.dead_ids) == [("BTC/USD", 7)]
+    assert [row.trade_id for row in page.dead] == [7]
+    assert [trade.trade_id for trade in page.trades] == ["8"]
+
+
+def test_trades_are_ascending_per_pair():
+    """A batch that is not is put in order."""
+    rows = [make_row(trade_id=str(n)) for n in (9, 7, 8)]
+    decoded = Kraken(["BTC/USD"]).decode(make_frame(*rows), RECV_US)
+
+    assert [trade.trade_id for trade in decoded.trades] == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize(
+    ("data", "closing"),
+    [('[{"system":"online"}]', False), ('[{"system":"maintenance"}]', True), ("[1]", False)],
+)
+def test_a_status_that_is_not_online_announces_the_end(data: str, closing: bool):
+    """One that cannot be read announces nothing."""
+    frame = f'{{"channel":"status","data":{data}}}'.encode()
+
+    assert Kraken(["BTC/USD"]).decode(frame, RECV_US).closing is closing

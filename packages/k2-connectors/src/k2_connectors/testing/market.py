@@ -37,29 +37,42 @@ LISTINGS = (
 _PATTERN = (0, 2, 0, 1, 0, 0, 3, 0, 1, 2)
 """Which listing trades at position p: a busy venue and a quiet one, as in life."""
 
+EVERY_LISTING = (
+    *LISTINGS,
+    Listing("COINBASE", "BTC-USD", "BTC/USD", 8_410_150, 2, 2),
+    Listing("COINBASE", "ETH-USD", "ETH/USD", 268_380, 2, 2),
+)
+EVERY_PATTERN = (0, 2, 4, 1, 0, 5, 3, 0, 4, 2)
+"""The listings and the pattern of a market with a third venue."""
+
 
 @dataclass(frozen=True, slots=True)
 class MarketModel:
-    """Trades of `LISTINGS` from an epoch on. The same seed and epoch give the same market."""
+    """Trades of `listings` from an epoch on. The same seed and epoch give the same market.
+
+    `pattern` says which listing trades at position p, again and again.
+    """
 
     seed: int
     epoch_us: int
+    listings: Sequence[Listing] = LISTINGS
+    pattern: tuple[int, ...] = _PATTERN
 
     def listing_at(self, position: int) -> Listing:
         """Return the listing that trades at a position."""
-        return LISTINGS[_PATTERN[position % len(_PATTERN)]]
+        return self.listings[self.pattern[position % len(self.pattern)]]
 
     def trade_at(self, position: int) -> SentTrade:
         """Return the trade at a position; ids are contiguous per listing."""
-        slot = _PATTERN[position % len(_PATTERN)]
-        listing = LISTINGS[slot]
+        slot = self.pattern[position % len(self.pattern)]
+        listing = self.listings[slot]
         ticks = listing.price_ticks + self._price_offset(slot, position, listing.price_ticks)
         noise = self._hash(slot, position, 77)
         quantity = 1_000 + (noise % 4_000) ** 2 * (1 + noise % 7)
         return SentTrade(
             exchange=listing.exchange,
             pair=listing.pair,
-            trade_id=str(self._first_id(slot) + _count_before(slot, position)),
+            trade_id=str(self._first_id(slot) + self._count_before(slot, position)),
             symbol=listing.symbol,
             price=_to_text(ticks, listing.tick_digits, listing.text_digits),
             quantity=_to_text(quantity, 8, 8),
@@ -74,6 +87,10 @@ class MarketModel:
 
     def _first_id(self, slot: int) -> int:
         return 10_000_000 * (1 + self._hash(slot, 0, 1) % 400_000_000)
+
+    def _count_before(self, slot: int, position: int) -> int:
+        rounds, within = divmod(position, len(self.pattern))
+        return rounds * self.pattern.count(slot) + self.pattern[:within].count(slot)
 
     def _price_offset(self, slot: int, position: int, price_ticks: int) -> int:
         total = 0
@@ -91,11 +108,6 @@ class MarketModel:
         mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
         mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
         return mixed ^ mixed >> 31
-
-
-def _count_before(slot: int, position: int) -> int:
-    rounds, within = divmod(position, len(_PATTERN))
-    return rounds * _PATTERN.count(slot) + _PATTERN[:within].count(slot)
 
 
 def _to_text(units: int, digits: int, text_digits: int) -> str:

@@ -52,17 +52,22 @@ def keep_epoch(ledger: Ledger, trade_count: int, now_us: int | None = None) -> i
     return epoch_us
 
 
-def play_model(model: MarketModel, trade_count: int) -> dict[str, list[Emission]]:
-    """Return the frames of `trade_count` valid trades per venue, labelled faults among them."""
-    frames: dict[str, list[Emission]] = {name: [] for name in DIALECTS}
+def play_model(
+    model: MarketModel, trade_count: int, *, bad_input: bool = True
+) -> dict[str, list[Emission]]:
+    """Return the frames of `trade_count` valid trades per venue.
+
+    Labelled faults and duplicates are among them, without `bad_input` nothing but trades.
+    """
+    frames: dict[str, list[Emission]] = {x.exchange.lower(): [] for x in model.listings}
     held: dict[str, list[SentTrade]] = {}
     valid = position = 0
     while valid < trade_count:
         listing = model.listing_at(position)
         venue = listing.exchange.lower()
         trade = model.trade_at(position)
-        bad = _spoil(trade, position, DIALECTS[venue])
-        frames[venue].extend(_junk(venue, position))
+        bad = _spoil(trade, position, DIALECTS[venue]) if bad_input else None
+        frames[venue].extend(_junk(venue, position) if bad_input else ())
         if bad is not None:
             frames[venue].append(bad)
         else:
@@ -72,7 +77,7 @@ def play_model(model: MarketModel, trade_count: int) -> dict[str, list[Emission]
             if len(batch) >= _batch_size(venue, position):
                 frames[venue].append(_render(DIALECTS[venue], held.pop(listing.pair)))
         # The pattern of listings makes the first of these Binance's, the second Kraken's.
-        if position % _DUPLICATE_EVERY in (50, 51) and frames[venue]:
+        if bad_input and position % _DUPLICATE_EVERY in (50, 51) and frames[venue]:
             frames[venue].append(frames[venue][-1])
         position += 1
     for batch in held.values():

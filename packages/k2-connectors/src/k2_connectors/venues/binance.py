@@ -16,7 +16,16 @@ from k2_schemas import InstrumentList, SchemaError, Trade
 
 from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
-from ..rest import Hole, RestLimit, RestPage, RestRequest, RestResponse, read_refusal, rest_beside
+from ..rest import (
+    DeadRow,
+    Hole,
+    RestLimit,
+    RestPage,
+    RestRequest,
+    RestResponse,
+    read_refusal,
+    rest_beside,
+)
 from ..venue import Decoded, TradeFactories
 
 _FIRST_MICROSECOND_STAMP = 10**14
@@ -58,14 +67,6 @@ class _Trade(msgspec.Struct, gc=False):
     m: bool
 
 
-class _Row(msgspec.Struct, gc=False):
-    id: int
-    price: str
-    qty: str
-    time: int
-    isBuyerMaker: bool  # noqa: N815
-
-
 def _frame_type(streams: Sequence[str]) -> Any:
     """Return the type of a combined stream's frame: one that is for no stream of ours is slower."""
     return msgspec.defstruct(
@@ -79,6 +80,21 @@ class _RestTrade(msgspec.Struct, gc=False):
     qty: str
     time: int
     isBuyerMaker: bool  # noqa: N815  # Binance's own name
+
+
+class _Numbered(msgspec.Struct, gc=False):
+    """What is left of a trade that cannot be read: whose it is, and its id."""
+
+    s: str
+    t: int
+
+
+class _NumberedFrame(msgspec.Struct, gc=False):
+    data: _Numbered
+
+
+class _NumberedRow(msgspec.Struct, gc=False):
+    id: int
 
 
 class Binance:
@@ -102,7 +118,8 @@ class Binance:
         self._streams = tuple(f"{i.pair.lower()}@trade" for i in self.instruments)
         self._decode_trade_frame = msgspec.json.Decoder(_frame_type(self._streams)).decode
         self._envelopes = msgspec.json.Decoder(_Envelope)
-        self._pages = msgspec.json.Decoder(list[_RestTrade])
+        self._pages = msgspec.json.Decoder(list[msgspec.Raw])
+        self._rows = msgspec.json.Decoder(_RestTrade)
 
     @property
     def urls(self) -> Sequence[str]:
@@ -142,7 +159,7 @@ class Binance:
         except _DECODE_ERRORS as error:
             return Decoded(rejections=(str(error),))
         if envelope.stream in self._streams:
-            return Decoded(rejections=(reason,))
+            return Decoded(rejections=(reason,), dead_ids=self._read_dead_ids(frame))
         # A raw stream sends the trade alone, and a symbol not configured has another stream's name:
         # both made into the form of a combined stream that we know.
         if envelope.stream.endswith("@trade"):
@@ -150,6 +167,13 @@ class Binance:
         if envelope.e == "trade" and not envelope.data:
             return self.decode(_FRAME % (self._streams[0].encode(), frame), recv_us)
         return self._decode_control(envelope)
+
+    def _read_dead_ids(self, frame: bytes) -> Sequence[tuple[str, int]]:
+        try:
+            numbered = msgspec.json.decode(frame, type=_NumberedFrame).data
+            return ((self.instruments.find(numbered.s).pair, numbered.t),)
+        except _DECODE_ERRORS:
+            return ()
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:
         if envelope.code is not None or envelope.error:
@@ -174,17 +198,27 @@ class Binance:
         if refusal is not None:
             return refusal
         hole = request.hole
+        trades: list[Trade] = []
+        dead: list[DeadRow] = []
+        last_id = 0
         try:
-            rows = self._pages.decode(response.body)
-            trades = [
-                self._build_rest_trade(row, hole, recv_us) for row in rows if _is_in(row, hole)
-            ]
+            raws = self._pages.decode(response.body)
+            for raw in raws:
+                # A row without an id is no row of Binance: then the page itself is a problem.
+                row_id = msgspec.json.decode(raw, type=_NumberedRow).id
+                last_id = max(last_id, row_id)
+                if not hole.first_id <= row_id <= hole.last_id:
+                    continue
+                try:
+                    trades.append(self._build_rest_trade(self._rows.decode(raw), hole, recv_us))
+                except _DECODE_ERRORS as error:
+                    dead.append(DeadRow(row_id, bytes(raw), str(error)))
         except _DECODE_ERRORS as error:
             return RestPage(problem=str(error))
-        last_id = max((row.id for row in rows), default=hole.last_id)
-        if len(rows) < _PAGE_TRADES or last_id >= hole.last_id:
-            return RestPage(trades)
-        return RestPage(trades, self._request(hole, last_id + 1))
+        trades.sort(key=lambda trade: trade.source_sequence or 0)
+        goes_on = len(raws) >= _PAGE_TRADES and int(request.cursor) <= last_id < hole.last_id
+        following = self._request(hole, last_id + 1) if goes_on else None
+        return RestPage(trades, following, dead=dead)
 
     def _build_rest_trade(self, row: _RestTrade, hole: Hole, recv_us: int) -> Trade:
         return self._factories[hole.pair].make(
@@ -201,7 +235,3 @@ class Binance:
         query = f"symbol={hole.pair}&fromId={from_id}&limit={_PAGE_TRADES}"
         url = f"{self._rest_url}/api/v3/historicalTrades?{query}"
         return RestRequest(url, hole, weight=25, cursor=str(from_id))
-
-
-def _is_in(row: _RestTrade, hole: Hole) -> bool:
-    return hole.first_id <= row.id <= hole.last_id

@@ -1,15 +1,15 @@
-"""Kraken spot, WebSocket v2, channel `trade`.
+"""Kraken spot: WebSocket v2, channel `trade`; `Trades` over REST.
 
-Protocol: Kraken API centre, websocket-v2/trade. A frame holds many trades: each counts. `trade_id`
-is contiguous per book. Prices and quantities are bare JSON numbers whose text is taken as it is,
-never through a float. `side` is the taker's.
+Protocol: Kraken API centre, websocket-v2/trade and get-recent-trades. A frame holds many trades:
+each counts. `trade_id` is contiguous per book. Prices and quantities are bare JSON numbers whose
+text is taken as it is, never through a float. `side` is the taker's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +17,16 @@ from k2_schemas import FieldError, InstrumentList, SchemaError, Side, Trade, par
 
 from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
-from ..rest import Hole, RestLimit, RestPage, RestRequest, RestResponse, read_refusal, rest_beside
+from ..rest import (
+    DeadRow,
+    Hole,
+    RestLimit,
+    RestPage,
+    RestRequest,
+    RestResponse,
+    read_refusal,
+    rest_beside,
+)
 from ..venue import Decoded, TradeFactories
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,6 +72,17 @@ class _RestBody(msgspec.Struct):
     result: dict[str, msgspec.Raw] = {}
 
 
+_Row = tuple[str, str, msgspec.Raw, Literal["b", "s"], str, str, int]
+"""Price, volume, seconds, side, order type, a text of no use, trade id."""
+
+
+class _Numbered(msgspec.Struct):
+    """What is left of a trade that cannot be read: whose it is, and its id."""
+
+    symbol: str
+    trade_id: int
+
+
 class Kraken:
     """Kraken spot. `symbols` are canonical (`BTC/USD`; XBT and XDG are understood too)."""
 
@@ -85,7 +105,7 @@ class Kraken:
         self._batches = msgspec.json.Decoder(list[msgspec.Raw])
         self._trades = msgspec.json.Decoder(_Trade)
         self._pages = msgspec.json.Decoder(_RestBody)
-        self._rows = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw, str, str, str, int]])
+        self._rows = msgspec.json.Decoder(_Row)
 
     @property
     def urls(self) -> Sequence[str]:
@@ -122,17 +142,21 @@ class Kraken:
     def _decode_batch(self, batch: Iterable[msgspec.Raw], recv_us: int) -> Decoded:
         trades: list[Trade] = []
         rejections: list[str] = []
+        dead_ids: list[tuple[str, int]] = []
         for raw in batch:
             try:
                 trades.append(self._build_trade(self._trades.decode(raw), recv_us))
-            except (
-                msgspec.MsgspecError,
-                UnicodeDecodeError,
-                RecursionError,
-                SchemaError,
-            ) as error:
+            except _DECODE_ERRORS as error:
                 rejections.append(str(error))
-        return Decoded(trades, rejections)
+                dead_ids += self._read_dead_ids(raw)
+        return Decoded(_order(trades), rejections, dead_ids=dead_ids)
+
+    def _read_dead_ids(self, raw: msgspec.Raw) -> Sequence[tuple[str, int]]:
+        try:
+            numbered = msgspec.json.decode(raw, type=_Numbered)
+            return ((self.instruments.find(numbered.symbol).pair, numbered.trade_id),)
+        except _DECODE_ERRORS:
+            return ()
 
     def _build_trade(self, raw: _Trade, recv_us: int) -> Trade:
         if raw.timestamp.tzinfo is None:
@@ -162,11 +186,14 @@ class Kraken:
         try:
             symbol = msgspec.json.decode(envelope.result, type=_Subscribed).symbol
             return [self.instruments.find(symbol).pair]
-        except (msgspec.MsgspecError, SchemaError):
+        except _DECODE_ERRORS:
             return []
 
     def first_request(self, hole: Hole) -> RestRequest:
-        """Ask `Trades`, which goes by time: from a microsecond before the last trade known."""
+        """Ask `Trades`, which goes by time: from a microsecond before the last trade known.
+
+        Without a time only the newest page can be asked for: from 0 on it would be years.
+        """
         return self._request(hole, max(0, hole.after_us - 1) * 1000)
 
     def read_page(self, request: RestRequest, response: RestResponse, recv_us: int) -> RestPage:
@@ -175,6 +202,9 @@ class Kraken:
         if refusal is not None:
             return refusal
         hole = request.hole
+        trades: list[Trade] = []
+        dead: list[DeadRow] = []
+        newest_id = 0
         try:
             body = self._pages.decode(response.body)
             if body.error:
@@ -182,21 +212,30 @@ class Kraken:
                 return RestPage(retry_after_s=5.0) if limited else RestPage(problem=body.error[0])
             last = int(bytes(body.result["last"]).decode().strip('"'))
             (name,) = body.result.keys() - {"last"}
-            rows = self._rows.decode(body.result[name])
-            trades = [
-                self._build_rest_trade(row, hole, recv_us)
-                for row in rows
-                if hole.first_id <= row[6] <= hole.last_id
-            ]
+            raws = self._batches.decode(body.result[name])
+            for raw in raws:
+                row_id = _read_row_id(raw)
+                newest_id = max(newest_id, row_id)
+                if not hole.first_id <= row_id <= hole.last_id:
+                    continue
+                try:
+                    trades.append(self._build_rest_trade(self._rows.decode(raw), hole, recv_us))
+                except _DECODE_ERRORS as error:
+                    dead.append(DeadRow(row_id, bytes(raw), str(error)))
         except (*_DECODE_ERRORS, KeyError, ValueError) as error:
             return RestPage(problem=f"{type(error).__name__}: {error}")
-        trades.sort(key=lambda trade: trade.source_sequence or 0)
-        reached = any(row[6] >= hole.last_id for row in rows)
-        # Pages overlap by a nanosecond, as several trades may share one; no progress is the end.
-        cursor = max(0, last - 1)
-        if reached or len(rows) < _PAGE_TRADES or cursor <= int(request.cursor):
-            return RestPage(trades)
-        return RestPage(trades, self._request(hole, cursor))
+        goes_on = newest_id < hole.last_id and len(raws) >= _PAGE_TRADES
+        following = self._follow(request, last) if goes_on else None
+        return RestPage(_order(trades), following, dead=dead)
+
+    def _follow(self, request: RestRequest, last_ns: int) -> RestRequest | None:
+        """Return the next page's request; no progress, or no time to begin from, is the end."""
+        since_ns = int(request.cursor)
+        if not since_ns or last_ns <= since_ns:
+            return None
+        # Pages overlap by a nanosecond, as several trades may share one; a page full of a single
+        # nanosecond could be read for ever.
+        return self._request(request.hole, max(last_ns - 1, since_ns + 1))
 
     def _build_rest_trade(
         self, row: tuple[str, str, msgspec.Raw, str, str, str, int], hole: Hole, recv_us: int
@@ -214,14 +253,34 @@ class Kraken:
 
     def _request(self, hole: Hole, since_ns: int) -> RestRequest:
         pair = hole.pair.replace("/", "")
-        url = f"{self._rest_url}/0/public/Trades?pair={pair}&since={since_ns}&count={_PAGE_TRADES}"
+        since = f"&since={since_ns}" if since_ns else ""
+        url = f"{self._rest_url}/0/public/Trades?pair={pair}{since}&count={_PAGE_TRADES}"
         return RestRequest(url, hole, cursor=str(since_ns))
+
+
+def _order(trades: list[Trade]) -> list[Trade]:
+    """Return trades ascending by id per pair; those that are so already stay as they lie."""
+    newest: dict[str, int] = {}
+    for trade in trades:
+        trade_id = trade.source_sequence or 0
+        if trade_id < newest.get(trade.pair, 0):
+            return sorted(trades, key=lambda trade: trade.source_sequence or 0)
+        newest[trade.pair] = trade_id
+    return trades
+
+
+def _read_row_id(raw: msgspec.Raw) -> int:
+    """Return a row's trade id; raise ValueError for what has none."""
+    row = msgspec.json.decode(raw, type=list[Any])
+    if len(row) < 7 or type(row[6]) is not int:
+        raise ValueError("a row without a trade id")
+    return row[6]
 
 
 def _says_offline(data: msgspec.Raw) -> bool:
     try:
         states = msgspec.json.decode(data, type=list[_Status])
-    except msgspec.MsgspecError:
+    except _DECODE_ERRORS:
         return False
     return any(state.system not in ("", "online") for state in states)
 

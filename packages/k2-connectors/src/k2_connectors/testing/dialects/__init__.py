@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from .binance import BinanceDialect
-from .dialect import Dialect, Number, Reading
+from .coinbase import CoinbaseDialect
+from .dialect import Dialect, Number, Reading, RestAnswer
 from .kraken import KrakenDialect
 
-__all__ = ["DIALECTS", "BinanceDialect", "Dialect", "KrakenDialect", "Number", "Reading"]
+__all__ = [
+    "DIALECTS",
+    "BinanceDialect",
+    "CoinbaseDialect",
+    "Dialect",
+    "KrakenDialect",
+    "Number",
+    "Reading",
+    "RestAnswer",
+]
 
-_ALL: tuple[Dialect, ...] = (BinanceDialect(), KrakenDialect())
+_ALL: tuple[Dialect, ...] = (BinanceDialect(), CoinbaseDialect(), KrakenDialect())
 
 DIALECTS = {dialect.name: dialect for dialect in _ALL}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ..emission import SentTrade
-from .dialect import Reading, read_integer, read_text
+from .dialect import Reading, RestAnswer, Trades, read_integer, read_text
 
 _TIMES = re.compile(r'("[ET]"\s*:\s*)(\d+)')
 _FIRST_MICROSECOND_STAMP = 10**14
@@ -49,6 +51,50 @@ class BinanceDialect:
         if request.get("method") != "SUBSCRIBE":
             reply = {"error": {"code": 2, "msg": "Invalid request: unknown method"}}
         return [json.dumps(reply)]
+
+    def refuse(self, request: Mapping[str, Any], pair: str) -> Sequence[str]:
+        """Refuse the whole request, as Binance does with what it cannot read."""
+        message = f"Invalid request: unknown stream {pair.lower()}@trade"
+        return [json.dumps({"error": {"code": 2, "msg": message}, "id": request.get("id")})]
+
+    def catch_up(self, trades: Sequence[SentTrade]) -> Sequence[str]:
+        """Send nothing: a stream begins with the next trade."""
+        return ()
+
+    def announce_shutdown(self) -> Sequence[str]:
+        """Send the event of May 2026."""
+        event = {"e": "serverShutdown", "E": time.time_ns() // 1_000_000}
+        return [json.dumps({"stream": "!serverShutdown", "data": event})]
+
+    def answer_get(
+        self, path: str, query: Mapping[str, str], pairs: Collection[str], trades: Trades
+    ) -> RestAnswer | None:
+        """Answer `historicalTrades`: ids from `fromId` on, the newest without it."""
+        if path != "/api/v3/historicalTrades":
+            return None
+        pair = query.get("symbol", "")
+        if pair not in pairs:
+            return RestAnswer(400, '{"code":-1121,"msg":"Invalid symbol."}')
+        try:
+            limit = min(max(1, int(query.get("limit", "500"))), 1000)
+            if "fromId" in query:
+                found = list(islice(trades.from_id(pair, int(query["fromId"])), limit))
+            else:
+                found = list(islice(trades.before_id(pair, None), limit))[::-1]
+        except ValueError:
+            return RestAnswer(400, '{"code":-1130,"msg":"Illegal parameter."}')
+        rows = ",".join(
+            f'{{"id":{t.trade_id},"price":"{t.price}","qty":"{t.quantity}","quoteQty":"0",'
+            f'"time":{t.timestamp_us // 1000},"isBuyerMaker":{str(t.side == "SELL").lower()},'
+            '"isBestMatch":true}'
+            for t in found
+        )
+        return RestAnswer(200, f"[{rows}]")
+
+    def refuse_get(self) -> RestAnswer:
+        """Answer 429 with the seconds to wait."""
+        body = '{"code":-1003,"msg":"Too many requests."}'
+        return RestAnswer(429, body, {"Retry-After": "1"})
 
     def render(self, trades: Sequence[SentTrade]) -> str:
         """Write the one trade of a frame."""

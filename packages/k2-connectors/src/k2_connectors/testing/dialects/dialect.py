@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..emission import SentTrade
 
@@ -40,6 +40,27 @@ class Reading:
     problem: str | None = None
 
 
+class RestAnswer(NamedTuple):
+    """What REST says; header names as the venue writes them."""
+
+    status: int
+    body: str
+    headers: Mapping[str, str] = {}
+
+
+class Trades(Protocol):
+    """What a venue has emitted, per pair."""
+
+    def of(self, pair: str) -> Sequence[SentTrade]:
+        """Return a pair's trades ascending by id."""
+
+    def from_id(self, pair: str, first_id: int) -> Iterable[SentTrade]:
+        """Yield a pair's trades from an id on, that id included."""
+
+    def before_id(self, pair: str, end_id: int | None) -> Iterable[SentTrade]:
+        """Yield a pair's trades backwards, from the newest one below an id, or of all."""
+
+
 class Dialect(Protocol):
     """One venue's protocol from the server's side. Frames come with numbers as `Number`."""
 
@@ -57,6 +78,23 @@ class Dialect(Protocol):
 
     def answer(self, request: Mapping[str, Any], pairs: Collection[str]) -> Sequence[str]:
         """Return the replies to a client's request; `pairs` are the listed ones."""
+
+    def refuse(self, request: Mapping[str, Any], pair: str) -> Sequence[str]:
+        """Return the replies to a request of which one pair is refused."""
+
+    def catch_up(self, trades: Sequence[SentTrade]) -> Sequence[str]:
+        """Return what a subscriber of a pair is sent first, given the trades so far."""
+
+    def announce_shutdown(self) -> Sequence[str]:
+        """Return the frames that say that this connection is about to end."""
+
+    def answer_get(
+        self, path: str, query: Mapping[str, str], pairs: Collection[str], trades: Trades
+    ) -> RestAnswer | None:
+        """Answer a GET of the venue's trades; None for any other path."""
+
+    def refuse_get(self) -> RestAnswer:
+        """Return what too many requests are answered."""
 
     def subscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
         """Return the pairs that a request subscribes."""

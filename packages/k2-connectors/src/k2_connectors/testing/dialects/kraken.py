@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..emission import SentTrade
-from .dialect import Reading, read_integer, read_text
+from .dialect import Reading, RestAnswer, Trades, read_integer, read_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = re.compile(r'("(?:timestamp|time_in|time_out)"\s*:\s*")([^"]+)(")')
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _ALIASES = {"XBT": "BTC", "XDG": "DOGE"}
+_REST_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
+_SNAPSHOT_TRADES = 50
 _STATUS = {
     "channel": "status",
     "type": "update",
@@ -49,12 +52,58 @@ class KrakenDialect:
         return [str(pair) for pair in params.get("symbol", ())]
 
     def answer(self, request: Mapping[str, Any], pairs: Collection[str]) -> Sequence[str]:
-        """Acknowledge each symbol by itself, refuse those that are not listed."""
+        """Acknowledge each symbol by itself, refuse those that are not listed; answer pings."""
+        if request.get("method") == "ping":
+            return [json.dumps({"method": "pong", "req_id": request.get("req_id")})]
         now = _to_text(datetime.now(UTC))
         return [
             json.dumps(self._acknowledge(pair, pair in pairs) | {"time_in": now, "time_out": now})
             for pair in self.subscribes(request)
         ]
+
+    def refuse(self, request: Mapping[str, Any], pair: str) -> Sequence[str]:
+        """Refuse the pair, acknowledge the others."""
+        return self.answer(request, [other for other in self.subscribes(request) if other != pair])
+
+    def catch_up(self, trades: Sequence[SentTrade]) -> Sequence[str]:
+        """Send the snapshot: the last 50 trades of the pair, in one frame."""
+        if not trades:
+            return ()
+        frame = self.render(trades[-_SNAPSHOT_TRADES:])
+        return [frame.replace('"type":"update"', '"type":"snapshot"', 1)]
+
+    def announce_shutdown(self) -> Sequence[str]:
+        """Send a status that is not online."""
+        data = [{"api_version": "v2", "system": "maintenance", "version": "2.0.10"}]
+        return [json.dumps(_STATUS | {"data": data})]
+
+    def answer_get(
+        self, path: str, query: Mapping[str, str], pairs: Collection[str], trades: Trades
+    ) -> RestAnswer | None:
+        """Answer `Trades`: those after `since` (ns), at most `count`; the newest without it."""
+        if path != "/0/public/Trades":
+            return None
+        by_name = {name: pair for pair in pairs for name in _list_names(pair)}
+        pair = by_name.get(query.get("pair", ""))
+        if pair is None:
+            return RestAnswer(200, '{"error":["EQuery:Unknown asset pair"]}')
+        try:
+            count = min(int(query.get("count", "1000")), 1000)
+            known = trades.of(pair)
+            begin = max(0, len(known) - count)
+            if "since" in query:
+                begin = bisect_right(known, int(query["since"]), key=_to_ns)
+        except ValueError:
+            return RestAnswer(200, '{"error":["EGeneral:Invalid arguments"]}')
+        found = known[begin : begin + count]
+        rows = ",".join(_render_row(trade) for trade in found)
+        last = _to_ns(found[-1]) if found else int(query.get("since", "0"))
+        body = f'{{"error":[],"result":{{"{_list_names(pair)[-1]}":[{rows}],"last":"{last}"}}}}'
+        return RestAnswer(200, body)
+
+    def refuse_get(self) -> RestAnswer:
+        """Answer 200 with the error in the body."""
+        return RestAnswer(200, '{"error":["EAPI:Rate limit exceeded"]}')
 
     def _acknowledge(self, pair: str, listed: bool) -> dict[str, object]:
         if not listed:
@@ -110,6 +159,26 @@ class KrakenDialect:
         """Rewrite the RFC 3339 times."""
         shift = timedelta(microseconds=shift_us)
         return _TIMES.sub(lambda match: match[1] + _shift(match[2], shift) + match[3], raw)
+
+
+def _list_names(pair: str) -> tuple[str, ...]:
+    """Return what REST calls a pair: BTCUSD, XBTUSD, and the key of a result."""
+    base, quote = (_REST_NAMES.get(asset, asset) for asset in pair.split("/"))
+    return (pair, pair.replace("/", ""), f"{base}/{quote}", base + quote, f"X{base}Z{quote}")
+
+
+def _to_ns(trade: SentTrade) -> int:
+    """Return a time as REST knows it: with a digit below the microseconds of the stream."""
+    return trade.timestamp_us * 1000 + 100
+
+
+def _render_row(trade: SentTrade) -> str:
+    seconds, rest_ns = divmod(_to_ns(trade), 10**9)
+    moment = f"{seconds}.{rest_ns // 100:07d}".rstrip("0").ljust(len(str(seconds)) + 5, "0")
+    return (
+        f'["{trade.price}","{trade.quantity}",{moment},"{trade.side[0].lower()}","l","",'
+        f"{trade.trade_id}]"
+    )
 
 
 def _read_decimal(value: object) -> str:
