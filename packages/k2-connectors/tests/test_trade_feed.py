@@ -255,6 +255,29 @@ def test_nobody_reading_is_a_hole_that_is_filled_later():
     assert trades_of(events) == ledger_of(exchange)
 
 
+def test_without_contiguity_the_sockets_wait_for_a_reader():
+    """What could not be fetched again is not let go: memory is bounded by not reading."""
+    exchange = LiveExchange()
+    events: list[object] = []
+
+    async def play() -> None:
+        async with (
+            exchange.serve() as url,
+            TradeFeed(
+                [Binance(["BTC/USDT"], url)], contiguity=False, max_pending_bytes=20 * 1024
+            ) as feed,
+        ):
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(300)
+            await asyncio.sleep(0.5)
+            assert 20 <= len(feed._pending) < 150
+            await collect(feed, events, lambda: trades_of(events) == ledger_of(exchange))
+
+    asyncio.run(play())
+    assert trades_of(events) == ledger_of(exchange)
+    assert exchange.rest_calls == 0
+
+
 def test_a_restart_goes_on_after_the_checkpoint(tmp_path: Path):
     """Stopped, missed fifty trades, started again: the publisher has them all."""
     exchange = LiveExchange()

@@ -12,6 +12,7 @@ from typing import Self
 
 from k2_schemas import Trade
 
+from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import Position
 from .http import Rest
 from .rest import Hole
@@ -56,7 +57,7 @@ class TradeFeed:
     number of redundant sockets per venue.
 
     Memory is bounded: when nobody reads, trades beyond `max_pending_bytes` are let go as holes,
-    and fetched again once there is room.
+    and fetched again once there is room; with `contiguity=False` the sockets wait for room instead.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TradeFeed:
         contiguity: bool = True,
         backfill: bool = True,
         connections: int = 1,
-        max_backfill_trades: int = 5_000_000,
+        max_backfill_trades: int = MAX_BACKFILL_TRADES,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         transport: Transport | None = None,
         rest: Rest | None = None,
@@ -85,7 +86,11 @@ class TradeFeed:
             )
             for venue in venues
         }
-        self._runners = [Runner(core, self._take, transport, rest) for core in self._cores.values()]
+        # What nobody could fetch again must not be let go: then the sockets wait for room.
+        room = None if contiguity else self._wait_for_room
+        self._runners = [
+            Runner(core, self._take, transport, rest, room) for core in self._cores.values()
+        ]
         self._contiguity = contiguity
         self._max_pending = max(1, max_pending_bytes // _TRADE_BYTES)
         self._pending: deque[Event] = deque()
