@@ -52,7 +52,6 @@ class Continuity:
             for instrument in venue.instruments
         }
         self._silences = {pair: Silence(now_ns) for pair in self._sequencers}
-        self._probed_from = 0
         self._gaps: list[Gap] = []
         self.backfilled = 0
         self.gaps = 0
@@ -157,13 +156,17 @@ class Continuity:
         sequencer = self._sequencers[asked.pair]
         page = self._venue.read_page(request, response, recv_us)
         is_probe = asked.last_id == OPEN_END
-        followers = self._skip_to_newest(sequencer, page) if is_probe else []
+        probed_from = sequencer.next_id or 0
+        followers = sequencer.skip_to(_newest_id(page)) if is_probe else []
         filled = [trade for trade in page.trades if sequencer.fill(trade)]
         dead = [row for row in page.dead if sequencer.fill_dead(row.trade_id)]
         missing = page.next is not None if is_probe else sequencer.missing_in(asked)
         done = self._backfill.receive(page, now_ns, still_missing=missing)
         if is_probe:
-            self._ask_for_the_rest(sequencer)
+            # What the page skipped over becomes holes of their own.
+            for hole in sequencer.holes:
+                if hole.first_id >= probed_from:
+                    self._ask_for(sequencer, hole)
             if filled:
                 self._silences[asked.pair].find()
         elif done is not None:
@@ -172,18 +175,6 @@ class Continuity:
             self._name_gaps(lost, page.problem or "the venue's REST does not have them")
         self.backfilled += len(filled)
         return Outcome(filled + followers, self._take_gaps(), dead)
-
-    def _skip_to_newest(self, sequencer: Sequencer, page: RestPage) -> list[Trade]:
-        ids = [trade.source_sequence or 0 for trade in page.trades]
-        newest = max([*ids, *(row.trade_id for row in page.dead)], default=0)
-        self._probed_from = sequencer.next_id or 0
-        return sequencer.skip_to(newest)
-
-    def _ask_for_the_rest(self, sequencer: Sequencer) -> None:
-        """Turn what a probe's page skipped over into holes of their own."""
-        for hole in sequencer.holes:
-            if hole.first_id >= self._probed_from:
-                self._ask_for(sequencer, hole)
 
     def deadline_ns(self, now_ns: int) -> int | None:
         """Return when `tick` or `next_request` may have something new, or None."""
@@ -217,6 +208,11 @@ class Continuity:
         taken, self._gaps = self._gaps, []
         self.gaps += len(taken)
         return taken
+
+
+def _newest_id(page: RestPage) -> int:
+    ids = [trade.source_sequence or 0 for trade in page.trades]
+    return max([*ids, *(row.trade_id for row in page.dead)], default=0)
 
 
 def _open_sequencer(pair: str, position: Position | None, hold_ns: int, max_held: int) -> Sequencer:

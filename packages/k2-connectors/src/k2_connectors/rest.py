@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from k2_schemas import Trade
+from k2_schemas import SchemaError, Trade
 
 
 class Hole(NamedTuple):
@@ -75,6 +75,44 @@ class RestPage(msgspec.Struct, frozen=True):
 def rest_beside(base_url: str) -> str:
     """Return where the REST of a replaced WebSocket host is looked for: at the same place."""
     return "http" + base_url.removeprefix("ws")
+
+
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
+"""What bytes that are no frame, page or trade of a venue raise."""
+
+
+class Rows(NamedTuple):
+    """What the rows of a page make of its hole: trades ascending by id, and the newest id seen."""
+
+    trades: list[Trade]
+    dead: list[DeadRow]
+    newest_id: int
+
+
+def read_rows(
+    raws: Iterable[msgspec.Raw],
+    hole: Hole,
+    read_id: Callable[[msgspec.Raw], int],
+    build: Callable[[msgspec.Raw], Trade],
+) -> Rows:
+    """Build the trades of a hole from a page's rows; one that cannot be built is dead.
+
+    A row without an id is no row of the venue, so what `read_id` raises is raised: then the page
+    itself is a problem.
+    """
+    trades: list[Trade] = []
+    dead: list[DeadRow] = []
+    newest_id = 0
+    for raw in raws:
+        row_id = read_id(raw)
+        newest_id = max(newest_id, row_id)
+        if hole.first_id <= row_id <= hole.last_id:
+            try:
+                trades.append(build(raw))
+            except DECODE_ERRORS as error:
+                dead.append(DeadRow(row_id, bytes(raw), str(error)))
+    trades.sort(key=lambda trade: trade.source_sequence or 0)
+    return Rows(trades, dead, newest_id)
 
 
 _RATE_LIMITED = (403, 418, 429)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from k2_schemas import Trade
 
+from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import Position
 from .continuity import Continuity, Outcome
 from .event import Gap, Status
@@ -58,7 +59,7 @@ class VenueFeed:
         lines: int = 1,
         contiguity: bool = True,
         backfill: bool = True,
-        max_backfill_trades: int = 5_000_000,
+        max_backfill_trades: int = MAX_BACKFILL_TRADES,
         seed: int | None = None,
     ) -> None:
         self.venue = venue

@@ -14,8 +14,6 @@ SCALE = 8
 PRECISION = 18
 """Digits of every price and quantity, fraction included."""
 
-UNITS_PER_ONE = 10**SCALE
-
 MAX_UNITS = 10**PRECISION - 1
 """The largest scaled integer that decimal(18,8) holds: 9,999,999,999.99999999."""
 

@@ -12,18 +12,19 @@ from typing import Any, Literal
 
 import msgspec
 
-from k2_schemas import InstrumentList, SchemaError, Trade
+from k2_schemas import InstrumentList, Trade
 
 from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
 from ..rest import (
-    DeadRow,
+    DECODE_ERRORS,
     Hole,
     RestLimit,
     RestPage,
     RestRequest,
     RestResponse,
     read_refusal,
+    read_rows,
     rest_beside,
 )
 from ..venue import Decoded, TradeFactories
@@ -43,7 +44,6 @@ _REST_URL = "https://api.binance.com"
 _PAGE_TRADES = 1_000
 _SUBSCRIBE_ID = 1
 _FRAME = b'{"stream":"%b","data":%b}'
-_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 
 
 class _Envelope(msgspec.Struct):
@@ -148,7 +148,7 @@ class Binance:
                 recv_us,
                 {"pair": raw.s, "event_time": str(raw.E)},
             )
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             return self._decode_other(frame, recv_us, str(error))
         return Decoded((trade,))
 
@@ -156,7 +156,7 @@ class Binance:
         """Decode what is not a good trade of a combined stream; `reason` says why it is not."""
         try:
             envelope = self._envelopes.decode(frame)
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             return Decoded(rejections=(str(error),))
         if envelope.stream in self._streams:
             return Decoded(rejections=(reason,), dead_ids=self._read_dead_ids(frame))
@@ -172,7 +172,7 @@ class Binance:
         try:
             numbered = msgspec.json.decode(frame, type=_NumberedFrame).data
             return ((self.instruments.find(numbered.s).pair, numbered.t),)
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             return ()
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:
@@ -198,27 +198,20 @@ class Binance:
         if refusal is not None:
             return refusal
         hole = request.hole
-        trades: list[Trade] = []
-        dead: list[DeadRow] = []
-        last_id = 0
         try:
             raws = self._pages.decode(response.body)
-            for raw in raws:
-                # A row without an id is no row of Binance: then the page itself is a problem.
-                row_id = msgspec.json.decode(raw, type=_NumberedRow).id
-                last_id = max(last_id, row_id)
-                if not hole.first_id <= row_id <= hole.last_id:
-                    continue
-                try:
-                    trades.append(self._build_rest_trade(self._rows.decode(raw), hole, recv_us))
-                except _DECODE_ERRORS as error:
-                    dead.append(DeadRow(row_id, bytes(raw), str(error)))
-        except _DECODE_ERRORS as error:
+            rows = read_rows(
+                raws,
+                hole,
+                lambda raw: msgspec.json.decode(raw, type=_NumberedRow).id,
+                lambda raw: self._build_rest_trade(self._rows.decode(raw), hole, recv_us),
+            )
+        except DECODE_ERRORS as error:
             return RestPage(problem=str(error))
-        trades.sort(key=lambda trade: trade.source_sequence or 0)
+        last_id = rows.newest_id
         goes_on = len(raws) >= _PAGE_TRADES and int(request.cursor) <= last_id < hole.last_id
         following = self._request(hole, last_id + 1) if goes_on else None
-        return RestPage(trades, following, dead=dead)
+        return RestPage(rows.trades, following, dead=rows.dead)
 
     def _build_rest_trade(self, row: _RestTrade, hole: Hole, recv_us: int) -> Trade:
         return self._factories[hole.pair].make(

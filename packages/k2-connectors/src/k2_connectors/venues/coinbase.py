@@ -13,18 +13,19 @@ from typing import Literal
 
 import msgspec
 
-from k2_schemas import FieldError, InstrumentList, SchemaError, Side, Trade
+from k2_schemas import FieldError, InstrumentList, Side, Trade
 
 from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
 from ..rest import (
-    DeadRow,
+    DECODE_ERRORS,
     Hole,
     RestLimit,
     RestPage,
     RestRequest,
     RestResponse,
     read_refusal,
+    read_rows,
     rest_beside,
 )
 from ..venue import Decoded, TradeFactories
@@ -37,7 +38,6 @@ _PAGE_TRADES = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TAKER_SIDES: dict[str, Side] = {"buy": "SELL", "sell": "BUY"}
-_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 
 
 class _Channel(msgspec.Struct):
@@ -118,7 +118,7 @@ class Coinbase:
                 match = self._matches.decode(frame)
                 vendor = {"pair": match.product_id, "sequence": str(match.sequence)}
                 return Decoded((self._build_trade(match.product_id, match, recv_us, vendor),))
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             return Decoded(rejections=(str(error),), dead_ids=self._read_dead_ids(frame))
         return self._decode_control(envelope)
 
@@ -126,7 +126,7 @@ class Coinbase:
         try:
             numbered = msgspec.json.decode(frame, type=_NumberedMatch)
             return ((self.instruments.find(numbered.product_id).pair, numbered.trade_id),)
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             return ()
 
     def _decode_control(self, envelope: _Envelope) -> Decoded:
@@ -146,7 +146,7 @@ class Coinbase:
     def _read_acknowledged(self, raw: msgspec.Raw) -> Sequence[str]:
         try:
             channels = msgspec.json.decode(raw, type=list[_Channel])
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             return ()
         names = {
             n for channel in channels if channel.name == "matches" for n in channel.product_ids
@@ -167,25 +167,23 @@ class Coinbase:
         if refusal is not None:
             return refusal
         hole, first_id = request.hole, int(request.cursor)
-        trades: list[Trade] = []
-        dead: list[DeadRow] = []
         try:
-            for raw in self._pages.decode(response.body):
-                row_id = msgspec.json.decode(raw, type=_NumberedRow).trade_id
-                if not first_id <= row_id <= hole.last_id:
-                    continue
-                try:
-                    vendor = {"pair": hole.pair, ORIGIN: BACKFILL}
-                    row = self._rows.decode(raw)
-                    trades.append(self._build_trade(hole.pair, row, recv_us, vendor))
-                except _DECODE_ERRORS as error:
-                    dead.append(DeadRow(row_id, bytes(raw), str(error)))
-        except _DECODE_ERRORS as error:
+            rows = read_rows(
+                self._pages.decode(response.body),
+                hole._replace(first_id=first_id),
+                lambda raw: msgspec.json.decode(raw, type=_NumberedRow).trade_id,
+                lambda raw: self._build_trade(
+                    hole.pair,
+                    self._rows.decode(raw),
+                    recv_us,
+                    {"pair": hole.pair, ORIGIN: BACKFILL},
+                ),
+            )
+        except DECODE_ERRORS as error:
             return RestPage(problem=str(error))
-        trades.sort(key=lambda trade: trade.source_sequence or 0)
-        goes_on = bool(trades or dead) and first_id + _PAGE_TRADES <= hole.last_id
+        goes_on = bool(rows.trades or rows.dead) and first_id + _PAGE_TRADES <= hole.last_id
         following = self._request(hole, first_id + _PAGE_TRADES) if goes_on else None
-        return RestPage(trades, following, dead=dead)
+        return RestPage(rows.trades, following, dead=rows.dead)
 
     def _request(self, hole: Hole, first_id: int) -> RestRequest:
         after = min(hole.last_id + 1, first_id + _PAGE_TRADES)

@@ -13,18 +13,19 @@ from typing import Any, Literal
 
 import msgspec
 
-from k2_schemas import FieldError, InstrumentList, SchemaError, Side, Trade, parse_units
+from k2_schemas import FieldError, InstrumentList, Side, Trade, parse_units
 
 from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
 from ..rest import (
-    DeadRow,
+    DECODE_ERRORS,
     Hole,
     RestLimit,
     RestPage,
     RestRequest,
     RestResponse,
     read_refusal,
+    read_rows,
     rest_beside,
 )
 from ..venue import Decoded, TradeFactories
@@ -34,7 +35,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _WS_URLS = ("wss://ws.kraken.com", "wss://beta-ws.kraken.com")
 _REST_URL = "https://api.kraken.com"
 _PAGE_TRADES = 1_000
-_DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, SchemaError)
 _REST_SIDES: dict[str, Side] = {"b": "BUY", "s": "SELL"}
 _REST_TYPES = {"m": "market", "l": "limit"}
 _SIDES: dict[str, Side] = {"buy": "BUY", "sell": "SELL"}
@@ -146,7 +146,7 @@ class Kraken:
         for raw in batch:
             try:
                 trades.append(self._build_trade(self._trades.decode(raw), recv_us))
-            except _DECODE_ERRORS as error:
+            except DECODE_ERRORS as error:
                 rejections.append(str(error))
                 dead_ids += self._read_dead_ids(raw)
         return Decoded(_order(trades), rejections, dead_ids=dead_ids)
@@ -155,7 +155,7 @@ class Kraken:
         try:
             numbered = msgspec.json.decode(raw, type=_Numbered)
             return ((self.instruments.find(numbered.symbol).pair, numbered.trade_id),)
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             return ()
 
     def _build_trade(self, raw: _Trade, recv_us: int) -> Trade:
@@ -186,7 +186,7 @@ class Kraken:
         try:
             symbol = msgspec.json.decode(envelope.result, type=_Subscribed).symbol
             return [self.instruments.find(symbol).pair]
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             return []
 
     def first_request(self, hole: Hole) -> RestRequest:
@@ -202,9 +202,6 @@ class Kraken:
         if refusal is not None:
             return refusal
         hole = request.hole
-        trades: list[Trade] = []
-        dead: list[DeadRow] = []
-        newest_id = 0
         try:
             body = self._pages.decode(response.body)
             if body.error:
@@ -213,20 +210,17 @@ class Kraken:
             last = int(bytes(body.result["last"]).decode().strip('"'))
             (name,) = body.result.keys() - {"last"}
             raws = self._batches.decode(body.result[name])
-            for raw in raws:
-                row_id = _read_row_id(raw)
-                newest_id = max(newest_id, row_id)
-                if not hole.first_id <= row_id <= hole.last_id:
-                    continue
-                try:
-                    trades.append(self._build_rest_trade(self._rows.decode(raw), hole, recv_us))
-                except _DECODE_ERRORS as error:
-                    dead.append(DeadRow(row_id, bytes(raw), str(error)))
-        except (*_DECODE_ERRORS, KeyError, ValueError) as error:
+            rows = read_rows(
+                raws,
+                hole,
+                _read_row_id,
+                lambda raw: self._build_rest_trade(self._rows.decode(raw), hole, recv_us),
+            )
+        except (*DECODE_ERRORS, KeyError, ValueError) as error:
             return RestPage(problem=f"{type(error).__name__}: {error}")
-        goes_on = newest_id < hole.last_id and len(raws) >= _PAGE_TRADES
+        goes_on = rows.newest_id < hole.last_id and len(raws) >= _PAGE_TRADES
         following = self._follow(request, last) if goes_on else None
-        return RestPage(_order(trades), following, dead=dead)
+        return RestPage(rows.trades, following, dead=rows.dead)
 
     def _follow(self, request: RestRequest, last_ns: int) -> RestRequest | None:
         """Return the next page's request; no progress, or no time to begin from, is the end."""
@@ -280,7 +274,7 @@ def _read_row_id(raw: msgspec.Raw) -> int:
 def _says_offline(data: msgspec.Raw) -> bool:
     try:
         states = msgspec.json.decode(data, type=list[_Status])
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return False
     return any(state.system not in ("", "online") for state in states)
 
