@@ -4,8 +4,8 @@ from k2_medallion import GOLD_TRADES, all_tables, bronze_trades
 from k2_medallion.tables import DEAD_LETTERS, TRADE_COLUMNS, silver_trades
 
 
-def test_a_lake_of_two_exchanges_has_six_tables():
-    """Bronze and Silver per exchange, one table of dead letters, one Gold."""
+def test_a_lake_of_two_exchanges_has_seven_tables():
+    """Bronze and Silver per exchange, one table of dead letters, one Gold, one of candles."""
     expected = {
         "bronze_binance_trades",
         "bronze_kraken_trades",
@@ -13,6 +13,7 @@ def test_a_lake_of_two_exchanges_has_six_tables():
         "silver_kraken_trades",
         "silver_dlq_trades",
         "gold_crypto_trades",
+        "gold_candles_1m",
     }
 
     assert expected == {spec.name for spec in all_tables(["binance", "kraken"])}

@@ -14,11 +14,20 @@ from .errors import (
     TopicReplacedError,
 )
 from .read import LakeReader
-from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, all_tables, bronze_trades, silver_trades
+from .tables import (
+    DEAD_LETTERS,
+    GOLD_CANDLES,
+    GOLD_TRADES,
+    TableSpec,
+    all_tables,
+    bronze_trades,
+    silver_trades,
+)
 
 __all__ = [
     "CATALOG_NAME",
     "DEAD_LETTERS",
+    "GOLD_CANDLES",
     "GOLD_TRADES",
     "CatalogError",
     "CheckpointError",

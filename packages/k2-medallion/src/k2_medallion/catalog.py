@@ -47,6 +47,8 @@ _TYPES: dict[str, IcebergType] = {
     "date": DateType(),
     "timestamptz": TimestamptzType(),
     "decimal(18, 8)": DecimalType(18, 8),
+    "decimal(38, 8)": DecimalType(38, 8),
+    "decimal(38, 16)": DecimalType(38, 16),
     "list<string>": ListType(1000, StringType(), element_required=False),
     "map<string, string>": MapType(2000, StringType(), 2001, StringType(), value_required=False),
 }

@@ -139,6 +139,30 @@ GOLD_TRADES = TableSpec(
 )
 """Every accepted trade of every exchange, exactly once."""
 
+GOLD_CANDLES = TableSpec(
+    name="gold_candles_1m",
+    columns=(
+        ("exchange", "string"),
+        ("symbol", "string"),
+        ("start", "timestamptz"),
+        ("open", "decimal(18, 8)"),
+        ("high", "decimal(18, 8)"),
+        ("low", "decimal(18, 8)"),
+        ("close", "decimal(18, 8)"),
+        ("volume", "decimal(38, 8)"),
+        ("quote_volume", "decimal(38, 16)"),
+        ("vwap", "decimal(18, 8)"),
+        ("trade_count", "long"),
+        ("first_trade_id", "string"),
+        ("last_trade_id", "string"),
+        ("version", "long"),
+    ),
+    partition=("start", "day"),
+)
+"""One-minute candles of Gold, append-only: of an (exchange, symbol, start) the highest version
+holds. The version is the number of trades the candle was made of, so the same trades give the same
+row again, and more trades a higher one."""
+
 
 def all_tables(exchanges: Iterable[str]) -> list[TableSpec]:
     """Return the specs of a lake with these exchanges (lower-case names)."""
@@ -148,4 +172,5 @@ def all_tables(exchanges: Iterable[str]) -> list[TableSpec]:
         *map(silver_trades, names),
         DEAD_LETTERS,
         GOLD_TRADES,
+        GOLD_CANDLES,
     ]
