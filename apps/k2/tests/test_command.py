@@ -20,7 +20,7 @@ from k2_cli.__main__ import app, main
 from k2_cli.plan import Plan
 from k2_medallion import GOLD_TRADES, LakeHome, all_tables, ensure_tables, open_catalog
 
-COMMANDS = ("demo", "query", "doctor", "exchange")
+COMMANDS = ("demo", "query", "candles", "verify", "gaps", "doctor", "exchange")
 
 
 class Outcome:
@@ -95,6 +95,16 @@ def test_help_lists_every_command():
         ("demo", "--port", "65534"),
         ("query",),
         ("query", "SELECT 1", "--xml"),
+        ("candles", "BTC/USDT"),
+        ("candles", "BTC/USDT", "1m", "--from", "yesterday"),
+        ("candles", "BTC/USDT", "1m", "--plot", "--csv"),
+        ("verify", "--bootstrap"),
+        ("gaps", "BTC/USDT"),
+        ("dlq", "list", "--since", "yesterday"),
+        ("dlq", "show", "topic"),
+        ("dlq", "requeue"),
+        ("dlq", "requeue", "topic", "0"),
+        ("dlq", "requeue", "topic", "0", "1", "--where", "true"),
         ("doctor", "--port", "many"),
         ("exchange", "--plan", "/does/not/exist"),
         ("exchange", "--plan", "/"),
@@ -198,6 +208,7 @@ def test_query_lists_the_tables(k2, home: Path):
     assert outcome.out.splitlines() == [
         "name",
         "bronze_binance_trades",
+        "gold_candles_1m",
         "gold_crypto_trades",
         "silver_binance_trades",
         "silver_dlq_trades",

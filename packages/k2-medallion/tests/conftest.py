@@ -1,11 +1,13 @@
 """One Spark session for all tests of this package; a lake of its own for each."""
 
 import os
+import warnings
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from k2_medallion import LakeHome
+from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
 from k2_medallion.testing import open_lake, open_test_session
 
 EXCHANGES = ("binance", "kraken")
@@ -35,3 +37,21 @@ def home(tmp_path):
 def spark(root_session, home):
     """Give each test a session on its own, empty lake."""
     return open_lake(root_session, home.path, EXCHANGES)
+
+
+@pytest.fixture
+def write(home):
+    """Make a lake and return what appends rows to one of its tables, without Spark."""
+    catalog = open_catalog(home, create=True)
+    ensure_tables(catalog, all_tables(EXCHANGES))
+
+    def append(spec, *rows):
+        table = catalog.load_table(spec.identifier)
+        with warnings.catch_warnings():
+            # PyIceberg says that it leaves a setting of Spark's writer alone.
+            warnings.filterwarnings("ignore", "Parquet writer option", UserWarning)
+            table.append(pa.Table.from_pylist(list(rows), schema=table.schema().as_arrow()))
+        return table
+
+    yield append
+    catalog.close()

@@ -8,12 +8,15 @@ from k2_medallion import (
     ConservationError,
     FencedError,
     bronze_trades,
-    fused,
     open_catalog,
+    promotion,
+    publish,
     silver_trades,
 )
+from k2_medallion.catalog import load_table
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
+from k2_medallion.promotion import Promotion
 from k2_medallion.publish import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.testing import KafkaRecord, kafka_frame
@@ -44,7 +47,12 @@ class DriverDiedError(Exception):
 @pytest.fixture
 def sink(home, spark):
     """Open the sink as a new driver would."""
-    return lambda: TradeSink("binance", open_catalog(home), FileRegistry.packaged())
+
+    def open_sink():
+        catalog = open_catalog(home)
+        return TradeSink(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+
+    return open_sink
 
 
 def batch(start, end):
@@ -56,6 +64,11 @@ def write(spark, sink, records, start, end):
     """Run one batch as the flow does."""
     rows = sink.prepare(kafka_frame(spark, sink.topic, records))
     sink.write(rows, batch(start, end))
+
+
+def finish(sink, spark):
+    """Finish what an earlier driver left, as a new driver does at its start."""
+    list(sink._stage.finish_pending(spark))
 
 
 def write_first(spark, sink):
@@ -106,7 +119,7 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
 ):
     """After Bronze, dead letters or Silver: roll-forward publishes the rest under the same id."""
     write_first(spark, sink())
-    original, calls = fused.publish_rows, []
+    original, calls = publish.publish_staged, []
 
     def dying(*args, **kwargs):
         if len(calls) == survived:
@@ -114,18 +127,19 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
         calls.append(args)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(fused, "publish_rows", dying)
+    for module in (publish, promotion):
+        monkeypatch.setattr(module, "publish_staged", dying)
     with pytest.raises(DriverDiedError):
         write_second(spark, sink())
-    monkeypatch.setattr(fused, "publish_rows", original)
+    monkeypatch.undo()
     assert holdings(spark) != AFTER_BOTH
 
     successor = sink()
-    successor.roll_forward(spark)
+    finish(successor, spark)
 
     assert holdings(spark) == AFTER_BOTH
     assert successor.read_positions(spark, {0, 1}) == {0: 5, 1: 4}
-    successor.roll_forward(spark)
+    finish(successor, spark)
     assert holdings(spark) == AFTER_BOTH
 
 
@@ -137,12 +151,13 @@ def test_a_driver_that_dies_before_bronze_leaves_nothing(spark, sink, monkeypatc
     def dying(*_args, **_kwargs):
         raise DriverDiedError
 
-    monkeypatch.setattr(fused, "publish_rows", dying)
+    for module in (publish, promotion):
+        monkeypatch.setattr(module, "publish_staged", dying)
     with pytest.raises(DriverDiedError):
         write_second(spark, sink())
 
     successor = sink()
-    successor.roll_forward(spark)
+    finish(successor, spark)
     assert before == holdings(spark)
     assert successor.read_positions(spark, {0, 1}) == {0: 3, 1: 3}
 
@@ -168,12 +183,12 @@ def test_a_second_driver_with_other_rows_is_fenced(spark, sink):
     assert holdings(spark) == AFTER_BOTH
 
 
-def test_what_an_earlier_driver_published_under_an_id_is_checked(spark, sink):
+def test_what_an_earlier_driver_published_under_an_id_is_checked(spark, home, sink):
     """Silver has the id with fewer rows than Bronze now yields: stop, do not take it for done."""
     write_first(spark, sink())
     write_second(spark, sink())
     bronze = bronze_trades("binance")
-    first, _ = list_published(open_catalog_table(sink, bronze), "fused-binance")
+    first, _ = list_published(load_table(open_catalog(home), bronze), "fused-binance")
     spark.sql(f"CALL k2.system.set_current_snapshot('{bronze.identifier}', {first.snapshot_id})")
     more = [*SECOND, KafkaRecord(1, 4, CODEC.encode(make_trade(201)))]
 
@@ -181,11 +196,6 @@ def test_what_an_earlier_driver_published_under_an_id_is_checked(spark, sink):
         write(spark, sink(), more, {0: 3, 1: 3}, {0: 5, 1: 5})
 
     assert (caught.value.expected, caught.value.found) == (3, 2)
-
-
-def open_catalog_table(sink, spec):
-    """Load a table through the sink's own catalog."""
-    return sink()._load(spec)
 
 
 def test_positions_do_not_trust_the_newest_day_alone(spark, sink):

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from k2_medallion import DEAD_LETTERS, ConservationError, open_catalog
 from k2_medallion.catalog import load_table
-from k2_medallion.publish import list_published, publish_rows, read_published
+from k2_medallion.publish import Guard, list_published, publish_rows, read_published
 from k2_medallion.spark import table_name
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -34,7 +34,7 @@ def rows(spark, first, count):
 
 def publish(frame, publish_id, expected):
     """Publish to the dead-letter table."""
-    return publish_rows(frame, DEAD_LETTERS, publish_id, flow=FLOW, expected_rows=expected)
+    return publish_rows(frame, DEAD_LETTERS, Guard(FLOW, publish_id), expected)
 
 
 def visible(spark):
@@ -89,20 +89,14 @@ def test_two_flows_in_one_table_do_not_disturb_each_other(spark, home):
     from k2_medallion import publish as module
 
     staged = []
-    original = module._cherry_pick
+    original = module.publish_staged
     # Another flow publishes between our staging and our publish: the parent is no longer current.
-    module._cherry_pick = lambda table, snapshot: staged.append((table, snapshot)) or True
+    module.publish_staged = lambda *pick: staged.append(pick) or True
     try:
         publish(rows(spark, 0, 2), "k2:test:0=0", 2)
     finally:
-        module._cherry_pick = original
-    publish_rows(
-        rows(spark, 50, 1),
-        DEAD_LETTERS,
-        "k2:other:0=0",
-        flow="other",
-        expected_rows=1,
-    )
+        module.publish_staged = original
+    publish_rows(rows(spark, 50, 1), DEAD_LETTERS, Guard("other", "k2:other:0=0"), 1)
 
     assert original(*staged[0])
     assert visible(spark) == [0, 1, 50]

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +18,13 @@ from k2_connectors import ConnectorError
 from k2_medallion import LakeHome, LakeReader, MedallionError
 from k2_schemas import SchemaError
 
-from . import schema
+from . import dlq, schema
 from .errors import CommandError
+from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home
 from .stack import DEFAULT_PORT
 
 _INTERRUPTED = 130
+_TIMES = ["%Y-%m-%d", *(f"%Y-%m-%dT%H:%M{rest}" for rest in ("", ":%S", "%z", ":%S%z"))]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +34,8 @@ app = typer.Typer(
 )
 
 app.add_typer(schema.app, name="schema")
+app.add_typer(dlq.app, name="dlq")
 
-Home = Annotated[Path, typer.Option(help="Folder of the lake: tables, Kafka's data, ledger, logs.")]
 Port = Annotated[int, typer.Option(help="First of three ports on 127.0.0.1.", min=1024, max=65_533)]
 
 
@@ -103,9 +107,110 @@ def query(
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv, not both")
     with LakeReader(LakeHome(home)) as lake:
-        result = lake.sql(sql)
+        result = lake.sql(sql).to_arrow()
     printer = print_json if as_json else print_csv if as_csv else print_table
     printer(result)
+
+
+@app.command()
+def candles(
+    symbol: Annotated[str, typer.Argument(help="A BASE/QUOTE, as BTC/USDT.")],
+    interval: Annotated[str, typer.Argument(help="1m, 5m, 15m, 30m, 1h or 1d.")],
+    exchange: Annotated[str | None, typer.Option(help="Only the candles of this one.")] = None,
+    start: Annotated[
+        datetime | None, typer.Option("--from", formats=_TIMES, help="First start, UTC if bare.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=_TIMES, help="First start left out.")
+    ] = None,
+    plot: Annotated[bool, typer.Option(help="Draw the newest, as many as fit.")] = False,
+    home: Home = Path(".k2"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per candle.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+) -> None:
+    """Print or draw a symbol's candles, exact, from whole minutes.
+
+    Example: k2 candles BTC/USDT 5m --plot
+    """
+    from rich.console import Console
+
+    from .candles import print_candles
+    from .rows import print_csv, print_json
+
+    if as_json + as_csv + plot > 1:
+        raise typer.BadParameter("choose one of --plot, --json and --csv")
+    with LakeReader(LakeHome(home)) as lake:
+        found = lake.candles(symbol, interval, _in_utc(start), _in_utc(end), exchange=exchange)
+        result = found.to_arrow()
+    if as_json or as_csv:
+        (print_json if as_json else print_csv)(result)
+    elif result.num_rows:
+        print_candles(result, interval, Console(), plot=plot)
+    else:
+        raise CommandError(
+            f"no candles of {symbol}; what there is: k2 query "
+            '"SELECT DISTINCT exchange, symbol FROM gold_crypto_trades"'
+        )
+
+
+@app.command()
+def verify(
+    home: Home = Path(".k2"),
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Compare the tables alone, without Kafka.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What is not read yet is a breach too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Compare Kafka, Bronze, Silver, dead letters, Gold and candles; name every row amiss.
+
+    The exit code is 0 if every law holds, 1 if one is broken (or nothing could be compared), 3 if
+    all hold but the exchanges' trade numbers have holes: trades that never reached Kafka.
+
+    Example: k2 verify --bootstrap 127.0.0.1:19092
+    """
+    from k2_medallion.audit import audit_lake
+
+    from .gaps import read_frame_ids
+    from .verify import choose_exit_code, print_report
+    from .watermarks import read_offset_ranges
+
+    asked = None if offline else partial(read_offset_ranges, bootstrap)
+    report = audit_lake(LakeHome(home), asked, read_frame_ids=read_frame_ids)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict()))
+    else:
+        print_report(report, strict=strict, offline=offline)
+    raise typer.Exit(choose_exit_code(report, strict=strict))
+
+
+@app.command()
+def gaps(
+    home: Home = Path(".k2"),
+    exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this BASE/QUOTE.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a gap.")] = False,
+) -> None:
+    """List the trade numbers that never reached the lake, when they were traded, and the cure.
+
+    The exit code is 0 if there are none and 3 if there are.
+
+    Example: k2 gaps --exchange binance --symbol BTC/USDT
+    """
+    from k2_medallion.audit import list_holes
+
+    from .gaps import print_json, print_lines, read_frame_ids
+    from .verify import HOLES
+
+    holes = list_holes(
+        LakeHome(home), exchange=exchange, symbol=symbol, read_frame_ids=read_frame_ids
+    )
+    printer = print_json if as_json else print_lines
+    printer(holes)
+    raise typer.Exit(HOLES if holes else 0)
 
 
 @app.command()
@@ -149,6 +254,10 @@ def exchange(
     from .plan import Plan
 
     serve_plan(Plan.load(plan), port)
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
 
 
 def main() -> None:

@@ -23,12 +23,12 @@ from k2_medallion import (
     open_catalog,
     silver_trades,
 )
+from k2_medallion.audit import OffsetRanges, audit_lake
 from k2_medallion.catalog import count_rows, list_exchanges, load_table
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 
 from .broker import kafka_jars
 from .candles import draw_candles
-from .conservation import find_breaches
 from .errors import CommandError, StalledError
 from .memory import PeakMemory
 from .plan import Plan
@@ -36,6 +36,8 @@ from .poison import produce_poison
 from .reconcile import Reconciliation, reconcile
 from .screen import Screen, tabulate
 from .stack import Stack
+from .verify import find_breaches
+from .watermarks import read_offset_ranges
 
 _POLL_S = 0.25
 _STALL_S = 90.0
@@ -82,13 +84,14 @@ def run_demo(
             demo = _Demo(stack, plan, screen)
             demo.start()
             demo.feed()
-            kafka_records, offsets_written = demo.settle()
+            ranges = demo.settle()
             with screen.step("Stopping the processes"):
                 stack.stop()
         with screen.step("Comparing every trade with the ledger"):
             ledger = Path(plan.ledger)
+            kafka_records = sum(high - low for low, high in ranges.values())
             result = reconcile(LakeHome(home), ledger, kafka_records, since_ms)
-            breaches = find_breaches(LakeHome(home), offsets_written)
+            breaches = find_breaches(audit_lake(LakeHome(home), lambda _: ranges), strict=True)
     seconds = time.monotonic() - began
     return DemoResult(result, breaches, round(seconds, 1), round(memory.peak_mb, 1))
 
@@ -150,17 +153,16 @@ class _Demo:
             stack.feed.stop_cleanly()
             stack.exchange.stop()
 
-    def settle(self) -> tuple[int, int]:
+    def settle(self) -> OffsetRanges:
         """Wait until every record is in Silver or the dead letters, stop the lake between batches.
 
-        Returns how many records Kafka holds, and how many it has ever been given.
+        Returns what Kafka holds.
         """
         with self._screen.step("Bronze, Silver, dead letters, Gold"):
             target = self._count_ends()
             self._wait_while_moving(lambda: self._count_settled() >= target, "the lake")
             self._stack.lake.stop_cleanly()
-            counts = self._stack.broker.count_records(self._stack.topics).values()
-            return sum(records for records, _ in counts), sum(end for _, end in counts)
+            return read_offset_ranges(self._stack.broker.address, self._stack.topics)
 
     def _topics_exist(self) -> bool:
         return set(self._stack.topics) <= self._stack.broker.list_topics()

@@ -4,7 +4,9 @@ CommandError
 ├── PortTakenError    a port the local stack needs is in use
 ├── HomeInUseError    another k2 works on this home
 ├── ChildDiedError    a process of the local stack ended by itself
-└── StalledError      nothing has moved for too long
+├── StalledError      nothing has moved for too long
+├── KafkaSilentError  Kafka does not answer
+└── RequeueError      Kafka did not take dead letters back
 """
 
 from __future__ import annotations
@@ -56,4 +58,30 @@ class StalledError(CommandError):
         self.log = log
         super().__init__(
             f"{what} for {seconds:.0f} s; look into {log}, then run the same command again"
+        )
+
+
+class KafkaSilentError(CommandError):
+    """Kafka does not answer."""
+
+    def __init__(self, bootstrap_servers: str, reason: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+        super().__init__(
+            f"Kafka at {bootstrap_servers} does not answer ({reason}); start it, or name another "
+            "with --bootstrap (k2 verify --offline needs none)"
+        )
+
+
+class RequeueError(CommandError):
+    """Kafka did not take dead letters back."""
+
+    def __init__(self, bootstrap_servers: str, reason: str, left_count: int) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+        self.left_count = left_count
+        super().__init__(
+            f"Kafka at {bootstrap_servers} did not confirm {left_count} of the records ({reason}); "
+            "let k2-lake read what it has, then run the same command again: what came again is "
+            "left out"
         )

@@ -16,11 +16,9 @@ import pyarrow as pa
 from k2_connectors.testing import Ledger, SentTrade
 from k2_medallion import GOLD_TRADES, LakeHome, LakeReader, open_catalog
 from k2_medallion.catalog import list_exchanges
-from k2_medallion.read import list_arrivals
+from k2_medallion.data_files import list_arrivals
 from k2_schemas import SchemaError, Trade, TradeCodec
 from k2_schemas.trade import MESSAGE_ID_NAMESPACE
-
-from .conservation import count_source
 
 _CHUNK_ROWS = 50_000
 _LEDGER_SCHEMA = pa.schema(
@@ -95,11 +93,11 @@ def reconcile(
     exchanges = list_exchanges(open_catalog(home))
     with Ledger(ledger_path) as ledger, LakeReader(home) as lake:
         rows = {
-            layer: sum(count_source(lake, f"{layer}_{name}_trades") for name in exchanges)
+            layer: sum(_count_source(lake, f"{layer}_{name}_trades") for name in exchanges)
             for layer in ("bronze", "silver")
         }
         with duckdb.connect(":memory:") as judge:
-            judge.register("gold", lake.sql(_GOLD_SQL))
+            judge.register("gold", lake.sql(_GOLD_SQL).to_arrow())
             judge.register("ledger", _read_ledger(ledger))
             judge.register("arrivals", _read_arrivals(home, since_ms))
             sent = _single(judge, "SELECT count(*) FROM ledger")
@@ -111,7 +109,7 @@ def reconcile(
             )
             median, tail = _freshness(judge)
             symbols = [row[0] for row in judge.sql("SELECT DISTINCT symbol FROM ledger").fetchall()]
-        dead = lake.sql("SELECT * FROM silver_dlq_trades")
+        dead = lake.sql("SELECT * FROM silver_dlq_trades").to_arrow()
         missing_bad, unexpected_dead = _judge_dead_letters(ledger, dead)
     return Reconciliation(
         sent=sent,
@@ -127,6 +125,11 @@ def reconcile(
         freshness_p99_s=tail,
         symbols=sorted(symbols),
     )
+
+
+def _count_source(lake: LakeReader, source: str) -> int:
+    """Count the rows of a table, a filtered table or a subquery."""
+    return int(lake.sql(f"SELECT count(*) FROM {source}").to_arrow().column(0)[0].as_py())
 
 
 def _single(judge: duckdb.DuckDBPyConnection, query: str) -> int:

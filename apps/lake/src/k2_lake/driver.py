@@ -1,21 +1,33 @@
-"""Driver: one Spark session, one flow per exchange and one for the dead letters."""
+"""Driver: one Spark session; the flows of every exchange, one for the dead letters, and upkeep."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import SparkSession
 
 from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
+from k2_medallion.bronze_sink import BronzeSink
 from k2_medallion.deadletters import DeadLetterSink
 from k2_medallion.flow import Flow, Sink
 from k2_medallion.fused import TradeSink
+from k2_medallion.home_lock import hold_home
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
+from k2_medallion.maintain import Maintenance
+from k2_medallion.metrics import LakeMetrics
+from k2_medallion.promotion import Promotion
 from k2_medallion.spark import open_session
+from k2_medallion.stage import FusedStage, GoldStage, SilverStage, Stage, roll_forward
+from k2_medallion.stage_flow import StageFlow
+from k2_medallion.upkeep import UpkeepFlow
+from k2_medallion.watch import Watch, WatchFlow
 from k2_schemas import FileRegistry
 
 from .settings import LakeSettings
@@ -23,6 +35,21 @@ from .settings import LakeSettings
 _log = structlog.get_logger()
 
 _POLL_S = 0.5
+
+
+class RunningFlow(Protocol):
+    """What the driver runs."""
+
+    name: str
+
+    def start(self, spark: SparkSession) -> bool:
+        """Start; return False, with nothing started, while it cannot."""
+
+    def check(self) -> None:
+        """Raise what ended the flow."""
+
+    def stop(self) -> None:
+        """Stop between two batches."""
 
 
 def run(
@@ -33,36 +60,88 @@ def run(
     Stops between batches: what is being published is published in full.
     """
     home = LakeHome(settings.lake.home)
-    exchanges = [exchange.name for exchange in settings.exchanges]
-    catalog = open_catalog(home, create=True)
-    ensure_tables(catalog, all_tables(exchanges))
-    spark = open_session(
-        home,
-        java_home=find_java(cache, environment).home,
-        jars=fetch_jars(spark_jars(), cache),
-        master=settings.lake.master,
-        driver_memory=settings.lake.driver_memory,
-        java_options=settings.lake.java_options,
-    )
+    with hold_home(home):
+        catalog = open_catalog(home, create=True)
+        ensure_tables(catalog, all_tables(exchange.name for exchange in settings.exchanges))
+        spark = open_session(
+            home,
+            java_home=find_java(cache, environment).home,
+            jars=fetch_jars(spark_jars(), cache),
+            master=settings.lake.master,
+            driver_memory=settings.lake.driver_memory,
+            java_options=settings.lake.java_options,
+        )
+        try:
+            promotions = _make_promotions(settings, catalog)
+            stages = [stage for found in promotions for stage in _list_stages(found, catalog)]
+            # Of both topologies: the one that ran last may not be the one that runs now.
+            roll_forward(stages, spark)
+            _run_flows(spark, _make_flows(settings, home, catalog, promotions, stages), stop)
+        finally:
+            spark.stop()
+
+
+def _make_promotions(settings: LakeSettings, catalog: SqlCatalog) -> list[Promotion]:
     registry = FileRegistry.packaged()
-    sinks: list[Sink] = [TradeSink(name, catalog, registry) for name in exchanges]
-    sinks.append(DeadLetterSink(catalog))
+    return [Promotion(exchange.name, catalog, registry) for exchange in settings.exchanges]
+
+
+def _list_stages(promotion: Promotion, catalog: SqlCatalog) -> list[Stage]:
+    kinds = (FusedStage, SilverStage, GoldStage)
+    return [kind(promotion, catalog) for kind in kinds]
+
+
+def _make_flows(
+    settings: LakeSettings,
+    home: LakeHome,
+    catalog: SqlCatalog,
+    promotions: Sequence[Promotion],
+    stages: Sequence[Stage],
+) -> list[RunningFlow]:
+    """Return every flow of the configured topology."""
+    metrics = _serve_metrics(settings)
     kafka = {"bootstrap.servers": settings.kafka.bootstrap_servers}
-    flows = [
-        Flow(sink, home.checkpoints / sink.flow, kafka, trigger_s=settings.lake.trigger_s)
-        for sink in sinks
-    ]
-    try:
-        _run_flows(spark, flows, stop)
-    finally:
-        spark.stop()
+
+    def read_topic(sink: Sink) -> Flow:
+        return Flow(
+            sink,
+            home.checkpoints / sink.flow,
+            kafka,
+            trigger_s=settings.lake.trigger_s,
+            on_batch=metrics.note_batch,
+        )
+
+    flows: list[RunningFlow] = [read_topic(DeadLetterSink(catalog))]
+    for promotion in promotions:
+        name = promotion.exchange
+        if settings.lake.topology == "staged":
+            flows.append(read_topic(BronzeSink(name, catalog)))
+            for stage in (SilverStage(promotion, catalog), GoldStage(promotion, catalog)):
+                flows.append(StageFlow(stage, on_batch=metrics.note_batch))
+        else:
+            flows.append(read_topic(TradeSink(promotion, catalog)))
+        if settings.lake.monitor:
+            state = home.path / "monitor" / f"{name}.json"
+            watched = Watch(name, catalog, state, (f"fused-{name}", f"silver-{name}"))
+            flows.append(WatchFlow(watched, on_incident=metrics.note_incident))
+    if settings.lake.maintenance:
+        specs = all_tables(promotion.exchange for promotion in promotions)
+        maintenance = Maintenance(catalog, specs, stages)
+        flows.append(UpkeepFlow(maintenance, on_action=metrics.note_action))
+    metrics.watch_lags(flow for flow in flows if isinstance(flow, Flow))
+    return flows
 
 
-def _run_flows(spark: SparkSession, flows: list[Flow], stop: threading.Event) -> None:
+def _serve_metrics(settings: LakeSettings) -> LakeMetrics:
+    registry = CollectorRegistry()
+    if settings.lake.metrics_port:
+        start_http_server(settings.lake.metrics_port, settings.lake.metrics_host, registry)
+    return LakeMetrics(registry)
+
+
+def _run_flows(spark: SparkSession, flows: Sequence[RunningFlow], stop: threading.Event) -> None:
     """Start each flow as soon as its topic exists; watch those that run."""
-    for flow in flows:
-        flow.roll_forward(spark)
-    running: list[Flow] = []
+    running: list[RunningFlow] = []
     try:
         while not stop.wait(_POLL_S):
             for flow in flows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
@@ -30,7 +31,12 @@ class ExchangeSettings(BaseModel):
 
 
 class DriverSettings(BaseModel):
-    """Where the tables are, and what Spark may use; `trigger_s` is the time between batches."""
+    """Where the tables are, what Spark may use, and how the flows are cut.
+
+    `trigger_s` is the time between batches. `topology` is one flow per exchange for all tables
+    (fused), or one each for Bronze, Silver and Gold (staged); changing it loses nothing. Without
+    `metrics_port` nothing listens.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,10 +45,15 @@ class DriverSettings(BaseModel):
     driver_memory: str = "1g"
     java_options: list[str] = []
     trigger_s: float = Field(default=1.0, gt=0)
+    topology: Literal["fused", "staged"] = "fused"
+    maintenance: bool = True
+    monitor: bool = True
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
 
 
 class LakeSettings(BaseSettings):
-    """Everything the lake can be told."""
+    """Everything the lake can be told. `feed` and `metrics` belong to k2-feed."""
 
     model_config = SettingsConfigDict(
         env_prefix="K2_", env_nested_delimiter="__", extra="forbid", toml_file=None
@@ -51,6 +62,8 @@ class LakeSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
     lake: DriverSettings = DriverSettings()
+    feed: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
 
     @field_validator("exchanges")
     @classmethod

@@ -7,13 +7,15 @@ from .errors import (
     ConservationError,
     FencedError,
     FlowStoppedError,
+    HomeBusyError,
     JavaError,
     MedallionError,
     MissingExtraError,
     QueryError,
     TopicReplacedError,
 )
-from .read import LakeReader
+from .read import LakeReader, open
+from .result import Result
 from .tables import (
     DEAD_LETTERS,
     GOLD_CANDLES,
@@ -34,17 +36,20 @@ __all__ = [
     "ConservationError",
     "FencedError",
     "FlowStoppedError",
+    "HomeBusyError",
     "JavaError",
     "LakeHome",
     "LakeReader",
     "MedallionError",
     "MissingExtraError",
     "QueryError",
+    "Result",
     "TableSpec",
     "TopicReplacedError",
     "all_tables",
     "bronze_trades",
     "ensure_tables",
+    "open",
     "open_catalog",
     "silver_trades",
 ]

@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 
 from k2_schemas.topics import DEADLETTER_TOPIC, HEADER_REASON, HEADER_VENUE
 
+from .batch_report import BatchReport
 from .catalog import load_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
-from .publish import check_same_range, publish_rows
+from .publish import Guard, check_same_range, publish_rows
 from .spark import table_name
 from .tables import DEAD_LETTERS
 
@@ -31,9 +32,6 @@ class DeadLetterSink:
     def __init__(self, catalog: SqlCatalog) -> None:
         self._catalog = catalog
 
-    def roll_forward(self, spark: SparkSession) -> None:
-        """Do nothing: a flow into one table is never published in part."""
-
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after the newest rows that came from this topic."""
         rows = spark.table(table_name(DEAD_LETTERS)).where(F.col("kafka_topic") == self.topic)
@@ -50,16 +48,19 @@ class DeadLetterSink:
         """Leave the stream as it is: headers are read per batch."""
         return kafka
 
-    def write(self, rows: DataFrame, batch: Batch) -> None:
+    def write(self, rows: DataFrame, batch: Batch) -> BatchReport:
         """Publish one batch of dead letters."""
+        guard = Guard(self.flow, batch.publish_id)
         dead = to_dead_letters(rows, datetime.now(UTC))
-        expected = batch.offsets_read
-        if not publish_rows(
-            dead, DEAD_LETTERS, batch.publish_id, flow=self.flow, expected_rows=expected
-        ):
-            table = load_table(self._catalog, DEAD_LETTERS)
-            assert table is not None, "ensured at start"
-            check_same_range(rows.sparkSession, DEAD_LETTERS, table, batch, _PLACE)
+        read = batch.offsets_read
+        with guard.clock.measure("dead_letters"):
+            if not publish_rows(dead, DEAD_LETTERS, guard, read):
+                table = load_table(self._catalog, DEAD_LETTERS)
+                assert table is not None, "ensured at start"
+                check_same_range(rows.sparkSession, DEAD_LETTERS, table, batch, _PLACE)
+        return BatchReport(
+            self.flow, batch.publish_id, read, dead={"schema": read}, seconds=guard.clock.seconds
+        )
 
 
 def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:

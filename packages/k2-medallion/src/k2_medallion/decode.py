@@ -8,6 +8,8 @@ ignores bytes after the body. Here every looseness is closed, without a UDF: wha
 from __future__ import annotations
 
 import json
+import secrets
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,6 +23,8 @@ from .tables import TRADE_COLUMNS
 
 _COLUMNS = dict(TRADE_COLUMNS)
 _SEAL = "k2_seal"
+_SECRET = secrets.token_hex(16)
+_RAW = "bronze.raw_bytes"
 
 
 def decode(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
@@ -29,29 +33,38 @@ def decode(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
     Returns `bronze` (the whole row as a struct), `schema_id`, the 15 trade columns (NULL where a
     row does not decode or a value does not fit), and `frame_error` (NULL where the contract holds).
     """
-    raw = F.col("bronze.raw_bytes")
-    framed = (F.octet_length(raw) > HEADER_BYTES) & (F.hex(F.substring(raw, 1, 1)) == "00")
-    schema_id = F.conv(F.hex(F.substring(raw, 2, 4)), 16, 10).try_cast("int")
-    rows = bronze.select(F.struct("*").alias("bronze")).select(
-        "bronze", F.when(framed, schema_id).alias("schema_id")
-    )
+    rows = bronze.select(F.struct("*").alias("bronze"))
+    rows = rows.select("bronze", _read_schema_id(registry).alias("schema_id"))
     rows = rows.select("*", _decode_body(registry).alias("trade"))
     return rows.select(
         "bronze",
         "schema_id",
         *(_bounded(name).alias(name) for name in _COLUMNS),
-        _name_error(raw, registry).alias("frame_error"),
+        _name_error(registry).alias("frame_error"),
     )
+
+
+def _read_schema_id(registry: FileRegistry) -> Column:
+    """Return the id of a frame's header; NULL where there is no header and body."""
+    header = F.substring(_RAW, 1, HEADER_BYTES)
+    # Known headers are compared as they are: making a number of each costs as much as decoding.
+    spelled = F.conv(F.hex(F.substring(_RAW, 2, 4)), 16, 10).try_cast("int")
+    found = F.when(F.substring(_RAW, 1, 1) == _binary(b"\0"), spelled)
+    for schema_id in registry.ids:
+        known = _binary(b"\0" + schema_id.to_bytes(4, "big"))
+        found = F.when(header == known, schema_id).otherwise(found)
+    return F.when(F.octet_length(_RAW) > HEADER_BYTES, found)
 
 
 def _decode_body(registry: FileRegistry) -> Column:
     """Decode each known schema id with its own writer's schema; NULL for any other id.
 
-    The body is sealed with its own digest, as one more text field: bytes after the body would be
-    read in its place.
+    The body is sealed with a secret of this process, as one more text field: bytes after the body
+    would be read in its place, and nobody who writes them knows it.
     """
     body = F.expr(f"substring(bronze.raw_bytes, {HEADER_BYTES + 1})")
-    sealed = F.concat(body, F.unhex(F.lit("50")), F.sha1(body).cast("binary"))
+    # Avro's text: its length, doubled, then its bytes.
+    sealed = F.concat(body, _binary(bytes([2 * len(_SECRET)]) + _SECRET.encode()))
     decoded = F.lit(None)
     for schema_id in registry.ids:
         text = _seal_schema(registry.get(schema_id).text)
@@ -85,20 +98,23 @@ def _bounded(name: str) -> Column:
     return value
 
 
-def _name_error(raw: Column, registry: FileRegistry) -> Column:
-    size = F.coalesce(F.octet_length(raw), F.lit(0))
-    first_byte = F.lower(F.hex(F.substring(raw, 1, 1)))
+def _name_error(registry: FileRegistry) -> Column:
+    """Say what is wrong with a frame; NULL if nothing is. Texts are made for bad frames only."""
+    size = F.coalesce(F.octet_length(_RAW), F.lit(0))
+    first_byte = F.substring(_RAW, 1, 1)
     known_ids = ", ".join(map(str, registry.ids))
-    shown_id = F.conv(F.hex(F.substring(raw, 2, 4)), 16, 10)
-    body = F.expr(f"substring(bronze.raw_bytes, {HEADER_BYTES + 1})")
-    misfits = [
-        F.when(F.col(f"trade.{name}").isNotNull() & _bounded(name).isNull(), name)
-        for name, kind in TRADE_COLUMNS
-        if kind.startswith("decimal")
-    ]
+    shown_id = F.conv(F.hex(F.substring(_RAW, 2, 4)), 16, 10)
+    decimals = [name for name, kind in TRADE_COLUMNS if kind.startswith("decimal")]
+    misfit = {
+        name: F.col(f"trade.{name}").isNotNull() & _bounded(name).isNull() for name in decimals
+    }
+    named = F.concat_ws(", ", *(F.when(found, name) for name, found in misfit.items()))
     return (
         F.when(size == 0, "empty record")
-        .when(first_byte != "00", F.concat(F.lit("bad magic byte 0x"), first_byte))
+        .when(
+            first_byte != _binary(b"\0"),
+            F.concat(F.lit("bad magic byte 0x"), F.lower(F.hex(first_byte))),
+        )
         .when(size <= HEADER_BYTES, "shorter than its 5-byte header and a body")
         .when(
             _is_not(F.col("schema_id").isin(*registry.ids)),
@@ -106,14 +122,14 @@ def _name_error(raw: Column, registry: FileRegistry) -> Column:
         )
         # PERMISSIVE gives a struct of NULLs, not a NULL, for a body that does not decode.
         .when(
-            _is_not(F.col(f"trade.{_SEAL}") == F.sha1(body)),
+            _is_not(F.col(f"trade.{_SEAL}") == _SECRET),
             F.concat(F.lit("body is not exactly one record of schema id "), shown_id),
         )
         # Text that is not UTF-8 would make the whole file unreadable for Arrow and DuckDB.
         .when(~F.is_valid_utf8(_all_text()), "body holds text that is not UTF-8")
         .when(
-            F.concat_ws("", *misfits) != "",
-            F.concat(F.concat_ws(", ", *misfits), F.lit(" beyond decimal(18,8)")),
+            reduce(Column.__or__, misfit.values()),
+            F.concat(named, F.lit(" beyond decimal(18,8)")),
         )
         # Gold compares a trade with its own exchange's only.
         .when(
@@ -129,14 +145,25 @@ def _name_error(raw: Column, registry: FileRegistry) -> Column:
     )
 
 
+def _binary(value: bytes) -> Column:
+    """Return bytes as a literal that is folded into the plan."""
+    return F.expr(f"X'{value.hex()}'")
+
+
 def _is_not(condition: Column) -> Column:
     """Negate a condition; NULL counts as not met."""
     return ~F.coalesce(condition, F.lit(False))
 
 
 def _all_text() -> Column:
-    """Join every text of a trade; the separator keeps broken characters apart."""
-    texts = [f"trade.{name}" for name, kind in TRADE_COLUMNS if kind in ("string", "list<string>")]
+    """Join the free texts of a trade; the separator keeps broken characters apart."""
+    # What must equal a text of ours, or is one of an enum's, needs no look.
+    sure = ("message_id", "exchange", "asset_class", "side")
+    texts = [
+        f"trade.{name}"
+        for name, kind in TRADE_COLUMNS
+        if kind in ("string", "list<string>") and name not in sure
+    ]
     vendor = F.col("trade.vendor_data")
     return F.concat_ws("|", *texts, F.map_keys(vendor), F.map_values(vendor))
 

@@ -9,6 +9,7 @@ MedallionError
 ├── TopicReplacedError       the topic is not the one whose offsets the tables hold
 ├── ConservationError        rows in are not rows out; that table was not published
 ├── FencedError              another driver published this range
+├── HomeBusyError            a driver or a repair is at work on the home
 └── FlowStoppedError         a flow ended, or was told to, before a batch
 """
 
@@ -92,6 +93,16 @@ class FencedError(MedallionError):
             f"flow {flow}: fenced: another driver published {publish_id}; stop one of the two "
             "k2-lake processes that write to this home"
         )
+
+
+class HomeBusyError(MedallionError):
+    """Someone is at work on the home who must not be disturbed."""
+
+    def __init__(self, home: Path, *, alone: bool) -> None:
+        self.home = home
+        self.alone = alone
+        who = "k2-lake, or a repair, is" if alone else "a repair (k2 replay) is"
+        super().__init__(f"{who} at work on {home}; end it, or wait until it is done")
 
 
 class FlowStoppedError(MedallionError):

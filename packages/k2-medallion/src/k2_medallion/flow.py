@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from .batch_report import BatchReport
 from .errors import CheckpointError, FlowStoppedError
 from .offsets import Offsets, check_positions, describe_topic, read_offset_log
 
 _log = structlog.get_logger()
 
 MAX_OFFSETS_PER_BATCH = 200_000
+
+_CONSUMER = {
+    # Spark asks the broker for the partition's ends after every poll: with Kafka's 500 records a
+    # poll that is a fifth of a flow's CPU time.
+    "max.poll.records": "20000",
+    "max.partition.fetch.bytes": str(8 << 20),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,6 @@ class Sink(Protocol):
     with_headers: bool
     offset_columns: tuple[str, str]
 
-    def roll_forward(self, spark: SparkSession) -> None:
-        """Finish what an earlier driver published in part."""
-
     def claim(self, topic_id: str) -> None:
         """Note which topic the tables' offsets belong to, or raise `TopicReplacedError`."""
 
@@ -72,7 +77,7 @@ class Sink(Protocol):
     def prepare(self, kafka: DataFrame) -> DataFrame:
         """Transform the stream before it is cut into batches."""
 
-    def write(self, rows: DataFrame, batch: Batch) -> None:
+    def write(self, rows: DataFrame, batch: Batch) -> BatchReport:
         """Publish one batch to every table of the sink."""
 
 
@@ -86,22 +91,20 @@ class Flow:
         kafka: Mapping[str, str],
         *,
         trigger_s: float = 1.0,
+        on_batch: Callable[[BatchReport, float], None] | None = None,
     ) -> None:
         self.name = sink.flow
         self._sink = sink
         self._checkpoint = checkpoint
         self._kafka = kafka
         self._trigger_s = trigger_s
+        self._on_batch = on_batch
         self._positions: Offsets = {}
         self._in_batch = threading.Lock()
         self._stopping = False
         self._failure: Exception | None = None
         self._query: StreamingQuery | None = None
         self._log = _log.bind(flow=sink.flow)
-
-    def roll_forward(self, spark: SparkSession) -> None:
-        """Finish what an earlier driver published in part; before any flow starts."""
-        self._sink.roll_forward(spark.newSession())
 
     def start(self, spark: SparkSession) -> bool:
         """Find the position in the tables and start reading from there.
@@ -128,6 +131,15 @@ class Flow:
         )
         return True
 
+    @property
+    def lag_offsets(self) -> int:
+        """Offsets that Kafka had when the newest batch was planned and that are not read yet."""
+        progress = self._query.lastProgress if self._query is not None else None
+        if progress is None:
+            return 0
+        average = progress.sources[0].metrics.get("avgOffsetsBehindLatest", "0")
+        return round(float(average) * len(self._positions))
+
     def check(self) -> None:
         """Raise what ended the query, if something did."""
         if self._query is None or self._query.isActive or self._stopping:
@@ -146,8 +158,9 @@ class Flow:
 
     def _read_stream(self, spark: SparkSession) -> DataFrame:
         starting = {self._sink.topic: {str(p): offset for p, offset in self._positions.items()}}
+        consumer = {**_CONSUMER, **self._kafka}
         reader = spark.readStream.format("kafka").options(
-            **{f"kafka.{key}": value for key, value in self._kafka.items()}
+            **{f"kafka.{key}": value for key, value in consumer.items()}
         )
         return (
             reader.option("subscribe", self._sink.topic)
@@ -176,15 +189,12 @@ class Flow:
             return
         if replayed:
             rows = self._drop_known(rows, batch)
-        self._sink.write(rows, batch)
+        report = self._sink.write(rows, batch)
         self._positions |= batch.end
-        self._log.info(
-            "batch",
-            epoch=epoch,
-            rows=batch.offsets_read,
-            seconds=round(time.monotonic() - began, 3),
-            publish_id=batch.publish_id,
-        )
+        taken = time.monotonic() - began
+        self._log.info("batch", epoch=epoch, **report.to_event(), seconds=round(taken, 3))
+        if self._on_batch is not None:
+            self._on_batch(report, taken)
 
     def _plan_batch(self, epoch: int) -> tuple[Batch, bool]:
         """Return the part of an epoch that the tables lack, and whether they had some of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,9 @@ def read_high_water(rows: DataFrame, spec: TableSpec, wanted: set[int]) -> Offse
     backwards until all `wanted` partitions are found, and then one more: a clock set back over
     midnight puts newer offsets into an older day.
     """
-    column, transform = spec.partition
-    parts = rows.sparkSession.table(f"{table_name(spec)}.partitions")
-    days = sorted({row[0] for row in parts.select(f"partition.{column}_{transform}").collect()})
+    column, _ = spec.partition
     found: Offsets = {}
-    for day in reversed(days):
+    for day in reversed(list_days(rows.sparkSession, spec)):
         complete = wanted <= found.keys()
         newest = rows.where(F.col(column) == F.lit(day)).groupBy("partition").agg(F.max("offset"))
         for partition, offset in newest.collect():
@@ -116,6 +115,13 @@ def read_high_water(rows: DataFrame, spec: TableSpec, wanted: set[int]) -> Offse
         if complete:
             break
     return found
+
+
+def list_days(spark: SparkSession, spec: TableSpec) -> list[date]:
+    """Return the days that a table partitioned by day has rows of, ascending."""
+    column, transform = spec.partition
+    parts = spark.table(f"{table_name(spec)}.partitions")
+    return sorted({row[0] for row in parts.select(f"partition.{column}_{transform}").collect()})
 
 
 def read_offset_log(checkpoint: Path, epoch: int) -> Offsets | None:

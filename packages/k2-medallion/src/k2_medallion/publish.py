@@ -8,19 +8,23 @@ neither a replay nor a second driver can publish a batch twice (CherryPickOperat
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from py4j.protocol import Py4JJavaError
 from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from .batch_report import COMMIT, StepClock
 from .errors import ConservationError, FencedError
 from .flow import Batch
 from .spark import table_name
 from .tables import TableSpec
+
+_log = structlog.get_logger()
 
 _WAP_ID = "spark.wap.id"
 _ATTEMPT = "k2-attempt"
@@ -34,36 +38,116 @@ class PublishedSnapshot:
     publish_id: str
     snapshot_id: int
     parent_id: int | None
+    sequence_number: int
     row_count: int
 
 
-def publish_rows(
-    rows: DataFrame, spec: TableSpec, publish_id: str, *, flow: str, expected_rows: int
-) -> bool:
-    """Publish `rows` under `publish_id`; return False when that id was published before.
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Under which id a flow's batch is published, and which tables hold it already.
 
-    Raises `ConservationError`, with nothing published, when the staged snapshot does not hold
-    exactly `expected_rows`.
+    `held` gives, per table name, how many rows an earlier driver published there under the id.
     """
+
+    flow: str
+    publish_id: str
+    held: Mapping[str, int] = field(default_factory=dict)
+    clock: StepClock = field(default_factory=StepClock)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Rows of one table that are written and that no reader sees."""
+
+    spec: TableSpec
+    row_count: int
+    # Iceberg's own objects, in the JVM.
+    table: Any
+    snapshot: Any
+
+
+def publish_rows(rows: DataFrame, spec: TableSpec, guard: Guard, expected_rows: int) -> bool:
+    """Publish `rows` under the guard's id; return False when that id was published before.
+
+    Raises `ConservationError`, with nothing published, when what was staged is not exactly
+    `expected_rows`.
+    """
+    staged = stage_rows(rows, spec, guard) if expected_rows else stage_nothing(rows, spec, guard)
+    if staged is None:
+        return False
+    audit_staged(staged, guard, expected_rows)
+    return publish_staged(staged, guard)
+
+
+def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
+    """Write rows as a snapshot that no reader sees; return None if the id is published already."""
     # The batch's own session: the shared one must never carry an id.
     spark = rows.sparkSession
     attempt = uuid.uuid4().hex
-    spark.conf.set(_WAP_ID, publish_id)
+    spark.conf.set(_WAP_ID, guard.publish_id)
     try:
         rows.writeTo(table_name(spec)).option(f"snapshot-property.{_ATTEMPT}", attempt).append()
     except Py4JJavaError as error:
         # Staging itself is refused when the id is already published.
         if _is_duplicate(error):
-            return False
+            return None
         raise
     finally:
         spark.conf.unset(_WAP_ID)
-    table = _load(spark, spec)
-    staged = _find_staged(table, attempt)
-    found = int(staged.summary().get("added-records") or 0)
+    return _find_staged(_load(spark, spec), spec, attempt)
+
+
+def stage_nothing(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
+    """Stage an empty snapshot, which needs no Spark job; `rows` only name the session."""
+    table = _load(rows.sparkSession, spec)
+    attempt = uuid.uuid4().hex
+    append = table.newAppend().set("wap.id", guard.publish_id).set(_ATTEMPT, attempt)
+    try:
+        append.stageOnly().commit()
+    except Py4JJavaError as error:
+        if _is_duplicate(error):
+            return None
+        raise
+    return _find_staged(table, spec, attempt)
+
+
+def audit_staged(staged: Staged, guard: Guard, expected_rows: int) -> None:
+    """Raise `ConservationError` unless what was staged is exactly as many rows as expected."""
+    if staged.row_count != expected_rows:
+        law = f"rows staged for {staged.spec.name}"
+        raise ConservationError(guard.flow, law, expected_rows, staged.row_count)
+
+
+def publish_staged(staged: Staged, guard: Guard) -> bool:
+    """Make staged rows visible; return False if their id is published already."""
+    with guard.clock.measure(COMMIT):
+        try:
+            staged.table.manageSnapshots().cherrypick(staged.snapshot.snapshotId()).commit()
+        except Py4JJavaError as error:
+            if _is_duplicate(error):
+                return False
+            raise
+    return True
+
+
+def check_published(spec: TableSpec, guard: Guard, table: Table, expected_rows: int) -> None:
+    """Raise `ConservationError` unless what a table holds of a batch is as many rows as expected.
+
+    For a batch that an earlier driver, or a rival, has published: `table` is loaded after that.
+    """
+    found = guard.held.get(spec.name)
+    if found is None:
+        _log.warning("already_published", table=spec.name, publish_id=guard.publish_id)
+        found = find_published(table, guard).row_count
     if found != expected_rows:
-        raise ConservationError(flow, f"rows staged for {spec.name}", expected_rows, found)
-    return _cherry_pick(table, staged.snapshotId())
+        law = f"{spec.name} as an earlier driver published {guard.publish_id}"
+        raise ConservationError(guard.flow, law, expected_rows, found)
+
+
+def find_published(table: Table, guard: Guard) -> PublishedSnapshot:
+    """Return what a table holds of a batch that has been published."""
+    published = reversed(list_published(table, guard.flow))
+    return next(found for found in published if found.publish_id == guard.publish_id)
 
 
 def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
@@ -80,6 +164,7 @@ def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
                     publish_id=publish_id,
                     snapshot_id=snapshot.snapshot_id,
                     parent_id=snapshot.parent_snapshot_id,
+                    sequence_number=snapshot.sequence_number or 0,
                     row_count=int(summary["added-records"] or 0),
                 )
             )
@@ -126,27 +211,21 @@ def _ancestors(table: Table) -> Iterator[Any]:
 
 def _load(spark: SparkSession, spec: TableSpec) -> Any:
     assert spark._jvm is not None
+    # The loader takes its catalog from whichever session this thread used last.
+    spark._get_j_spark_session_class(spark._jvm).setActiveSession(spark._jsparkSession)
     load = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable
     return load(spark._jsparkSession, table_name(spec))
 
 
-def _find_staged(table: Any, attempt: str) -> Any:
+def _find_staged(table: Any, spec: TableSpec, attempt: str) -> Staged:
     """Return what this very write staged: leftovers and rivals may carry the same batch's id."""
+    table.refresh()
     snapshots = table.snapshots()
     for place in range(len(snapshots) - 1, -1, -1):
-        if snapshots[place].summary().get(_ATTEMPT) == attempt:
-            return snapshots[place]
+        summary = snapshots[place].summary()
+        if summary.get(_ATTEMPT) == attempt:
+            return Staged(spec, int(summary.get("added-records") or 0), table, snapshots[place])
     raise AssertionError(f"Spark has written no snapshot of attempt {attempt}")
-
-
-def _cherry_pick(table: Any, snapshot_id: int) -> bool:
-    try:
-        table.manageSnapshots().cherrypick(snapshot_id).commit()
-    except Py4JJavaError as error:
-        if _is_duplicate(error):
-            return False
-        raise
-    return True
 
 
 def _is_duplicate(error: Py4JJavaError) -> bool:

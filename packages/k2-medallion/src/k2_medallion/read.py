@@ -1,39 +1,53 @@
-"""Read: read-only SQL over the lake's Iceberg tables with DuckDB. No Spark, no server."""
+"""Read: trades, candles and SQL over the lake, in milliseconds. No Spark, no server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import duckdb
-import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.table import Table
+from pyiceberg.expressions import And
 
-from .catalog import LakeHome, open_catalog
-from .errors import QueryError
-from .tables import NAMESPACE
+from .catalog import LakeHome
+from .data_files import local_path
+from .errors import CatalogError, QueryError
+from .lake import Lake
+from .minutes import Minutes
+from .result import Result, translate_errors
+from .rollup import roll_up_sql
+from .sandbox import Sandbox
+from .scan import (
+    choose_columns,
+    is_equal,
+    is_equal_sql,
+    is_within,
+    is_within_sql,
+    quote_name,
+    scan_sql,
+)
+from .snapshots import AsOf, find_snapshot
+from .tables import GOLD_TRADES
+from .window import Window, find_interval
 
-_READ_ONLY = {duckdb.StatementType.SELECT}
+_TRADE_ORDER = '"timestamp", exchange, source_sequence'
+_CANDLE_ORDER = "exchange, symbol, start"
 
 
 class LakeReader:
-    """SQL over the table snapshots that were current when it was opened, table by table.
+    """Answers from the lake as it is when asked, or as it was: `as_of` a snapshot, time or tag.
 
-    Every table is a view of its own name. The connection can read the tables' files and nothing
-    else, and it cannot write. Use it as a context manager, or close it.
+    `as_of` given here holds for every question that does not bring its own. An answer is of one
+    state: what is published after the question is not in it. Nothing can be written through a
+    reader. Use it as a context manager or close it, and in one thread at a time.
     """
 
-    def __init__(self, home: LakeHome) -> None:
-        catalog = open_catalog(home)
-        self._duck = duckdb.connect(":memory:")
-        self._duck.execute("SET TimeZone = 'UTC'")
-        paths: list[str] = []
-        for _, name in catalog.list_tables(NAMESPACE):
-            paths += self._add_view(catalog, name)
-        self._duck.execute("SET allowed_paths = [" + ", ".join(map(_quote, paths)) + "]")
-        self._duck.execute("SET enable_external_access = false")
-        self._duck.execute("SET lock_configuration = true")
+    def __init__(self, home: LakeHome, *, as_of: AsOf | None = None) -> None:
+        self._as_of = as_of
+        self._lake = Lake(home)
+        self._duck: duckdb.DuckDBPyConnection | None = _connect()
+        self._minutes = Minutes(self._lake, self._duck)
+        self._sandbox: Sandbox | None = None
 
     def __enter__(self) -> LakeReader:
         return self
@@ -42,90 +56,119 @@ class LakeReader:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections; results that are not read yet cannot be read any more."""
+        if self._duck is None:
+            return
         self._duck.close()
+        self._lake.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
         # Freed now: a connection that lives until Python ends makes DuckDB report leaks.
-        del self._duck
+        self._duck = self._sandbox = None
+        del self._minutes
 
-    def sql(self, query: str) -> pa.Table:
-        """Run one SELECT and return its result; raise `QueryError` for anything else."""
-        try:
-            statements = self._duck.extract_statements(query)
-            if len(statements) != 1 or statements[0].type not in _READ_ONLY:
-                raise QueryError("only a single SELECT can be run here: the lake is read-only")
-            return self._duck.sql(query).to_arrow_table()
-        except duckdb.Error as error:
-            raise QueryError(str(error).strip()) from error
+    def trades(
+        self,
+        symbol: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> Result:
+        """Return the trades of a symbol (`BTC/USDT`) from `start` to before `end`.
 
-    def _add_view(self, catalog: SqlCatalog, name: str) -> list[str]:
-        table = catalog.load_table(f"{NAMESPACE}.{name}")
-        paths = list_data_files(table)
-        if paths:
-            files = ", ".join(map(_quote, paths))
-            source = f"read_parquet([{files}], union_by_name = true, hive_partitioning = false)"
-            self._duck.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {source}')
-        else:
-            self._duck.register("nothing", table.schema().as_arrow().empty_table())
-            self._duck.execute(f'CREATE TABLE "{name}" AS SELECT * FROM nothing')
-            self._duck.unregister("nothing")
-        return paths
-
-
-def list_data_files(table: Table) -> list[str]:
-    """Return the local paths of a table's current data files.
-
-    Raises `QueryError` when a file has row-level deletes: the lake only appends, so a reader that
-    took the files as they are would show rows that someone else deleted.
-    """
-    tasks = list(table.scan().plan_files())
-    if any(task.delete_files for task in tasks):
-        raise QueryError(
-            f"{table.name()[-1]} has row-level deletes, which K2 never makes; use PyIceberg for it"
+        Ordered by time, exchange and the exchange's own number; of every exchange unless one is
+        named. An unknown symbol has no trades. Raises `QueryError` for an unknown column, a time
+        without zone, a start after the end, or a state that is not kept.
+        """
+        duck, window = self._connection, Window.make(start, end)
+        tables = self._lake.load(GOLD_TRADES)
+        table = self._lake.require(tables, GOLD_TRADES)
+        names = [field.name for field in table.schema().fields]
+        chosen = ", ".join(map(quote_name, choose_columns(names, columns)))
+        exchange = exchange and exchange.upper()
+        files = self._lake.plan(
+            table,
+            find_snapshot(GOLD_TRADES.name, tables, self._choose(as_of)),
+            And(is_within("timestamp", window), is_equal("exchange", exchange)),
         )
-    return [local_path(task.file.file_path) for task in tasks]
+        where = " AND ".join(
+            (
+                is_within_sql("timestamp", window),
+                is_equal_sql("symbol", symbol),
+                is_equal_sql("exchange", exchange),
+            )
+        )
+        rows = f"SELECT * FROM ({scan_sql(table.schema(), files)}) WHERE {where}"
+        return Result(duck, f"SELECT {chosen} FROM ({rows})", _TRADE_ORDER)
+
+    def candles(
+        self,
+        symbol: str,
+        interval: str = "1m",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        *,
+        exchange: str | None = None,
+        as_of: AsOf | None = None,
+    ) -> Result:
+        """Return the candles of a symbol that begin from `start` to before `end`.
+
+        `interval` is 1m, 5m, 15m, 30m, 1h or 1d (UTC). All are exact and whole: one that begins
+        before `start` is left out, one that begins before `end` is not cut. Ordered by exchange and
+        start; the last one may still be growing. Raises `QueryError` as `trades` does.
+        """
+        duck, step = self._connection, find_interval(interval)
+        window = Window.make(start, end).align(step)
+        with translate_errors():
+            minutes = self._minutes.select(
+                symbol, window, exchange and exchange.upper(), self._choose(as_of)
+            )
+        return Result(duck, f"SELECT * FROM ({roll_up_sql(minutes, step)})", _CANDLE_ORDER)
+
+    def sql(self, query: str, *, as_of: AsOf | None = None) -> Result:
+        """Run one SELECT over the tables, each by its own name; raise `QueryError` for all else.
+
+        It is run at once, on a connection that can neither write nor see anything but the tables.
+        """
+        duck, meant = self._connection, self._choose(as_of)
+        self._sandbox = self._sandbox or Sandbox()
+        tables = self._lake.load_all()
+        for name, table in tables.items():
+            try:
+                self._sandbox.show(name, table, find_snapshot(name, tables, meant))
+            except QueryError:
+                # Not kept as it was then: an error for who asks for it, nobody else's business.
+                if name in query:
+                    raise
+                self._sandbox.hide(name)
+        return Result(duck, self._sandbox.run(query))
+
+    @property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        if self._duck is None:
+            raise QueryError("the reader is closed; open the lake again")
+        return self._duck
+
+    def _choose(self, as_of: AsOf | None) -> AsOf | None:
+        return self._as_of if as_of is None else as_of
 
 
-def list_arrivals(table: Table) -> dict[str, int]:
-    """Return, per current data file, when its snapshot became current (ms since 1970 UTC).
+def open(uri: str | Path, *, as_of: AsOf | None = None) -> LakeReader:
+    """Open the lake in a folder, named by its path or a `file:` URI, for reading.
 
-    From the table's history: a snapshot's own time is when it was staged, before it was audited.
+    Raises `CatalogError` when there is none.
     """
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return {}
-    current_ms = {entry.snapshot_id: entry.timestamp_ms for entry in table.history()}
-    arrivals = {}
-    for manifest in snapshot.manifests(table.io):
-        for entry in manifest.fetch_manifest_entry(table.io):
-            if entry.snapshot_id in current_ms:
-                path = local_path(entry.data_file.file_path)
-                arrivals[path] = current_ms[entry.snapshot_id]
-    return arrivals
+    text = str(uri)
+    scheme, colon, _ = text.partition(":/")
+    if colon and scheme != "file" and "/" not in scheme:
+        raise CatalogError(f"cannot open {text}: a lake is a folder of this machine, or file:/…")
+    return LakeReader(LakeHome(Path(local_path(text))), as_of=as_of)
 
 
-def local_path(location: str) -> str:
-    """Turn a file location of Iceberg metadata (`file:/…`, `file:///…` or a path) into a path."""
-    parts = urlsplit(location)
-    return unquote(parts.path) if parts.scheme == "file" else str(Path(location))
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-CANDLES_SQL = """
-SELECT
-  exchange,
-  symbol,
-  time_bucket(INTERVAL 1 MINUTE, "timestamp") AS start,
-  arg_min(price, ("timestamp", source_sequence)) AS open,
-  max(price) AS high,
-  min(price) AS low,
-  arg_max(price, ("timestamp", source_sequence)) AS close,
-  sum(quantity) AS volume,
-  count(*) AS trades
-FROM gold_crypto_trades
-GROUP BY ALL
-ORDER BY exchange, symbol, start
-"""
-"""One-minute candles of every symbol. First and last are by time, then by the exchange's own id."""
+def _connect() -> duckdb.DuckDBPyConnection:
+    duck = duckdb.connect(":memory:")
+    duck.execute("SET TimeZone = 'UTC'")
+    return duck

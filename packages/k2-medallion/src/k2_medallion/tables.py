@@ -49,12 +49,16 @@ _PROPERTIES = {
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """One Iceberg table. `partition` is (column, transform), `sort` are ascending columns."""
+    """One Iceberg table. `partition` is (column, transform), `sort` are ascending columns.
+
+    Days older than `kept_days` may be dropped; None keeps a table's rows for ever.
+    """
 
     name: str
     columns: tuple[Column, ...]
     partition: tuple[str, str]
     sort: tuple[str, ...] = ()
+    kept_days: int | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -73,8 +77,13 @@ class TableSpec:
         return tuple(name for name, _ in self.columns)
 
 
+_BRONZE_KEPT = {"kraken": (14, 64)}
+"""Days and file size in MB of Bronze, where they are not the usual 7 and 128."""
+
+
 def bronze_trades(exchange: str) -> TableSpec:
     """Every Kafka record of an exchange's topic, byte for byte, with its place."""
+    kept_days, file_mb = _BRONZE_KEPT.get(exchange, (7, 128))
     return TableSpec(
         name=f"bronze_{exchange}_trades",
         columns=(
@@ -88,7 +97,11 @@ def bronze_trades(exchange: str) -> TableSpec:
             ("ingestion_date", "date"),
         ),
         partition=("ingestion_date", "day"),
-        overrides={"write.metadata.metrics.column.raw_bytes": "none"},
+        kept_days=kept_days,
+        overrides={
+            "write.metadata.metrics.column.raw_bytes": "none",
+            "write.target-file-size-bytes": str(file_mb << 20),
+        },
     )
 
 
@@ -103,6 +116,7 @@ def silver_trades(exchange: str) -> TableSpec:
             ("schema_id", "int"),
         ),
         partition=("timestamp", "day"),
+        kept_days=30,
     )
 
 
@@ -122,6 +136,7 @@ DEAD_LETTERS = TableSpec(
         ("dlq_date", "date"),
     ),
     partition=("dlq_date", "day"),
+    kept_days=90,
     overrides={"write.metadata.metrics.column.raw_record": "none"},
 )
 """Every record that contract or rules refuse, once per (topic, partition, offset)."""

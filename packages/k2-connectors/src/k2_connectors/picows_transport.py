@@ -1,0 +1,249 @@
+"""PicowsTransport: sockets by `picows` for a feed that must be cheap (extra `fast`).
+
+What `picows` leaves to its user is done here: answering a close, joining fragments, refusing
+frames that were compressed without agreement, and holding the sender when nobody reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidURI
+from websockets.frames import Close
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
+
+from .errors import ConnectionLostError, MissingExtraError
+from .transport import MAX_FRAME_BYTES, Connection, is_loopback
+
+try:
+    from picows import (
+        WSCloseCode,
+        WSError,
+        WSFrame,
+        WSListener,
+        WSMsgType,
+        WSProtocolError,
+        WSTransport,
+        ws_connect,
+    )
+except ImportError:
+    raise MissingExtraError("picows", "fast") from None
+
+MAX_UNREAD_BYTES = 2 * 1024 * 1024
+"""The socket is read no further while more waits here; one read of the socket may pass it."""
+
+_FRAME_BYTES = 64
+"""What a frame takes beside its payload: empty ones must fill the bound too."""
+_CLOSE_TIMEOUT_S = 10.0
+_PING_S = 20.0
+_NO_STATUS = 1005
+
+_TEXT = WSMsgType.TEXT
+_BINARY = WSMsgType.BINARY
+_CONTINUATION = WSMsgType.CONTINUATION
+_CLOSE = WSMsgType.CLOSE
+
+# Whatever it would say is in our error; unasked, errors of a logger nobody set up go to stderr.
+_SILENT = logging.Logger("picows", logging.CRITICAL + 1)
+
+
+class PicowsTransport:
+    """Sockets by `picows`; what `WebSocketTransport` promises holds here too."""
+
+    def __init__(self, open_timeout_s: float = 10.0) -> None:
+        self._open_timeout_s = open_timeout_s
+        self._tls = ssl.create_default_context()
+
+    @asynccontextmanager
+    async def connect(self, url: str) -> AsyncIterator[Connection]:
+        """Connect to `url`; raise `ConnectionLostError` when that fails."""
+        socket = await self._open(url)
+        try:
+            yield socket
+        except BaseException:
+            socket.abort()
+            raise
+        await socket.close()
+
+    async def _open(self, url: str) -> _PicowsSocket:
+        try:
+            proxy = None if is_loopback(url) else get_proxy(parse_uri(url))
+            async with asyncio.timeout(self._open_timeout_s):
+                _, socket = await ws_connect(
+                    lambda: _PicowsSocket(url),
+                    url,
+                    ssl_context=self._tls,
+                    websocket_handshake_timeout=self._open_timeout_s,
+                    logger_name=_SILENT,
+                    enable_auto_ping=True,
+                    auto_ping_idle_timeout=_PING_S,
+                    auto_ping_reply_timeout=_PING_S,
+                    max_frame_size=MAX_FRAME_BYTES,
+                    max_redirects=0,
+                    proxy=proxy,
+                    # The interpreter's own TLS and sockets, as the other transport has.
+                    use_aiofastnet=False,
+                )
+        except (OSError, WSError, InvalidURI, InvalidProxy, TimeoutError) as error:
+            raise ConnectionLostError(url, str(error) or type(error).__name__) from error
+        assert isinstance(socket, _PicowsSocket)
+        return socket
+
+
+class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
+    """A connection: `picows` calls the `on_ws_…` methods, a feed the others."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._is_over = False
+        """Whether the peer has said its last, in order or against the protocol."""
+        self._end: str | None = None
+        self._is_congested = False
+        self._is_paused = False
+        self._reader: asyncio.Future[None] | None = None
+        self._transport: WSTransport
+
+    async def receive(self) -> bytes:
+        """Return the next frame's bytes, as they came."""
+        while not self._unread:
+            if self._end is not None:
+                raise ConnectionLostError(self._url, self._end)
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        frame = self._unread.popleft()
+        self._unread_bytes -= len(frame) + _FRAME_BYTES
+        if self._is_paused:
+            self._pace()
+        return frame
+
+    async def send(self, frame: str) -> None:
+        """Send one text frame."""
+        if self._end is not None or self._transport.is_close_frame_sent:
+            raise ConnectionLostError(self._url, self._end or "closing")
+        self._transport.send(_TEXT, frame.encode())
+
+    async def close(self) -> None:
+        """Close; frames already received can still be read."""
+        if self._end is None and not self._transport.is_close_frame_sent:
+            self._transport.send_close(WSCloseCode.OK)
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._transport.wait_disconnected()
+        except TimeoutError:
+            self.abort()
+        except WSProtocolError:
+            return  # whoever reads is told
+
+    def abort(self) -> None:
+        """Cut the connection: nobody reads any more."""
+        self._transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Note the connection."""
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a frame; it is the peer's last if it is against the protocol."""
+        if self._is_over:
+            return
+        kind = frame.msg_type
+        if (kind == _TEXT or kind == _BINARY) and frame.fin and not self._parts:
+            if frame.rsv1 or frame.payload_size > MAX_FRAME_BYTES:
+                self._refuse(frame)
+            self._take(frame.get_payload_as_bytes())
+        elif kind == _CLOSE:
+            self._answer_close(transport)
+        elif kind in (_TEXT, _BINARY, _CONTINUATION):
+            self._take_part(frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Note the end, in the words of the other transport."""
+        self._end = _describe_end(transport)
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Read no more from a peer that does not read: answers to its pings would pile up."""
+        self._is_congested = True
+        self._pace()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        self._is_congested = False
+        self._pace()
+
+    def _take(self, frame: bytes) -> None:
+        self._unread.append(frame)
+        self._unread_bytes += len(frame) + _FRAME_BYTES
+        if self._unread_bytes > MAX_UNREAD_BYTES and not self._is_paused:
+            self._pace()
+        if self._reader is not None:
+            self._wake()
+
+    def _take_part(self, frame: WSFrame) -> None:
+        is_first = frame.msg_type != _CONTINUATION
+        if frame.rsv1 or is_first == bool(self._parts):
+            self._refuse(frame)
+        self._parts.append(frame.get_payload_as_bytes())
+        self._parts_bytes += frame.payload_size
+        # Empty fragments without end would fill the memory as well as long ones.
+        if self._parts_bytes + len(self._parts) * _FRAME_BYTES > MAX_FRAME_BYTES:
+            if self._parts_bytes > MAX_FRAME_BYTES or not frame.fin:
+                self._refuse(frame)
+        if frame.fin:
+            whole = b"".join(self._parts)
+            self._parts, self._parts_bytes = [], 0
+            self._take(whole)
+
+    def _refuse(self, frame: WSFrame) -> None:
+        """End the connection over a frame: `picows` tells the peer why."""
+        self._is_over = True
+        if frame.rsv1:
+            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "compressed without agreement")
+        size = self._parts_bytes + frame.payload_size
+        if size > MAX_FRAME_BYTES or self._parts:
+            reason = f"a message of more than {MAX_FRAME_BYTES} bytes"
+            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, reason)
+        raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "a fragment out of order")
+
+    def _answer_close(self, transport: WSTransport) -> None:
+        self._is_over = True
+        received = transport.close_handshake.recv
+        if not transport.is_close_frame_sent:
+            said_why = received is not None and received.code
+            transport.send_close(received.code if said_why else WSCloseCode.OK)
+        transport.disconnect()
+
+    def _pace(self) -> None:
+        """Read the socket, or leave what comes to the kernel, and so to the sender."""
+        too_much = MAX_UNREAD_BYTES // 2 if self._is_paused else MAX_UNREAD_BYTES
+        is_full = self._is_congested or self._unread_bytes > too_much
+        if is_full == self._is_paused:
+            return
+        self._is_paused = is_full
+        socket = self._transport.underlying_transport
+        if not socket.is_closing():
+            socket.pause_reading() if is_full else socket.resume_reading()
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+
+def _describe_end(transport: WSTransport) -> str:
+    """Say how a connection ended as `websockets` does: codes, reasons, and who came first."""
+    handshake = transport.close_handshake
+    received = _to_close(handshake.recv) if handshake is not None else None
+    sent = _to_close(handshake.sent) if handshake is not None else None
+    both = received is not None and sent is not None
+    return str(ConnectionClosed(received, sent, handshake.recv_then_sent if both else None))

@@ -1,0 +1,168 @@
+"""Frozen: all tables of a home as they are at one instant, to ask more than one question of.
+
+A question of its own each time would see a lake at work in several states, and report as a breach
+what is only later. Which batches are on their way through the tables, their published ids say.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from .catalog import LakeHome, count_rows
+from .lake import Lake
+from .result import translate_errors
+from .sandbox import open_dataset
+from .tables import GOLD_CANDLES, GOLD_TRADES, bronze_trades, silver_trades
+
+_CHUNK_ROWS = 50_000
+
+
+class Cut(NamedTuple):
+    """The part of an upstream table that its downstream has: the snapshot, and batches beyond."""
+
+    snapshot_id: int | None
+    pending_batches: int
+
+
+class FrozenLake:
+    """One reading of the catalog, on a DuckDB connection that spills to disk.
+
+    Every table is there by its name. `bronze_<x>_judged` is Bronze without the batches that Silver
+    lacks, `silver_<x>_promoted` Silver without those that Gold lacks, and `gold_<x>_before`, if the
+    candles lack the exchange's newest batch, Gold without that. Use it as a context manager.
+    """
+
+    def __init__(self, home: LakeHome) -> None:
+        self._lake = Lake(home)
+        self._duck = _connect()
+        self._seen: set[str] = set()
+        self.pending: dict[str, int] = {}
+        """Batches on their way, per table that lacks them."""
+        self._tables = dict(self._lake.load_all())
+        self.exchanges = [name.lower() for name in self._lake.list_exchanges()]
+        for name, table in self._tables.items():
+            self._show(name, table, table.metadata.current_snapshot_id)
+        for exchange in self.exchanges:
+            self._show_settled(exchange)
+            self._show_before(exchange)
+
+    def __enter__(self) -> FrozenLake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._duck.close()
+        self._lake.close()
+
+    def count_rows(self) -> dict[str, int]:
+        """Return how many rows each table has; reads no data."""
+        return {name: count_rows(table) for name, table in sorted(self._tables.items())}
+
+    def sees(self, name: str) -> bool:
+        """Return whether there is something by this name."""
+        return name in self._seen
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Return a query's rows; it must be one that gives few."""
+        with translate_errors():
+            rows: list[dict[str, Any]] = self._duck.sql(query).to_arrow_table().to_pylist()
+        return rows
+
+    def stream(self, query: str) -> Iterator[dict[str, Any]]:
+        """Yield a query's rows, of which there may be many."""
+        with translate_errors():
+            for batch in self._duck.sql(query).to_arrow_reader(_CHUNK_ROWS):
+                yield from batch.to_pylist()
+
+    def register(self, name: str, rows: pa.Table) -> None:
+        """Let rows of ours be seen as a table."""
+        self._duck.register(name, rows)
+
+    def _show_settled(self, exchange: str) -> None:
+        bronze, silver = (spec(exchange).name for spec in (bronze_trades, silver_trades))
+        for upstream, downstream, suffix, flows in (
+            (bronze, silver, "judged", ("bronze", "silver")),
+            (silver, GOLD_TRADES.name, "promoted", ("silver", "gold")),
+        ):
+            source, target = self._tables[upstream], self._tables[downstream]
+            cut = find_cut(source, target, exchange, flows)
+            self._show(f"{upstream}_{suffix}", source, cut.snapshot_id)
+            if cut.pending_batches:
+                pending = self.pending.get(downstream, 0) + cut.pending_batches
+                self.pending[downstream] = pending
+
+    def _show_before(self, exchange: str) -> None:
+        """Candles are published after Gold, and only if there are any: no id may mean either."""
+        if GOLD_CANDLES.name not in self._tables:
+            return
+        prefixes = (f"k2:fused-{exchange}:", f"k2:gold-{exchange}:")
+        gold = self._tables[GOLD_TRADES.name]
+        batches = (found for found in list_batches(gold) if found[0].startswith(prefixes))
+        publish_id, snapshot = next(batches, ("", None))
+        carried = {found for found, _ in list_batches(self._tables[GOLD_CANDLES.name])}
+        if snapshot is not None and publish_id not in carried:
+            self._show(f"gold_{exchange}_before", gold, snapshot.parent_snapshot_id)
+
+    def _show(self, name: str, table: Table, snapshot_id: int | None) -> None:
+        self._duck.register(name, open_dataset(table, snapshot_id))
+        self._seen.add(name)
+
+
+def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]) -> Cut:
+    """Return where `source` ends as far as `target` has published what follows from it.
+
+    A batch is published everywhere under its own id (fused), or under the sequence number of the
+    snapshot it follows from (staged: `flows` are the two flows' kinds). What has no such id is no
+    batch: maintenance, or rows that somebody else has written.
+    """
+    carried = {publish_id for publish_id, _ in list_batches(target)}
+    fused, staged, next_flow = (f"k2:{kind}-{exchange}" for kind in ("fused", *flows))
+    pending = 0
+    cut = source.metadata.current_snapshot_id
+    for publish_id, snapshot in list_batches(source):
+        if publish_id.startswith(f"{staged}:"):
+            wanted = f"{next_flow}:{snapshot.sequence_number}"
+        elif publish_id.startswith(f"{fused}:"):
+            wanted = publish_id
+        else:
+            continue
+        if wanted in carried:
+            break
+        pending += 1
+        cut = snapshot.parent_snapshot_id
+    return Cut(cut, pending)
+
+
+def list_batches(table: Table) -> Iterator[tuple[str, Any]]:
+    """Yield (publish id, snapshot) of the published batches that a table remembers, newest first.
+
+    A cherry-pick that was no fast-forward keeps the id under another key.
+    """
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        summary: Mapping[str, str] | Any = snapshot.summary
+        publish_id = (summary["published-wap-id"] or summary["wap.id"]) if summary else None
+        if publish_id:
+            yield publish_id, snapshot
+        parent = snapshot.parent_snapshot_id
+        snapshot = None if parent is None else table.snapshot_by_id(parent)
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    duck = duckdb.connect(":memory:")
+    scratch = Path(tempfile.gettempdir()) / f"k2-audit-{uuid4().hex}"
+    for setting, value in (
+        ("TimeZone", "'UTC'"),
+        # What does not fit into memory goes there; DuckDB's default is the working directory.
+        ("temp_directory", f"'{scratch}'"),
+        ("python_enable_replacements", "false"),
+    ):
+        duck.execute(f"SET {setting} = {value}")
+    return duck

@@ -1,0 +1,167 @@
+"""Promotion: Bronze rows to dead letters and Silver, Silver rows to Gold and candles.
+
+One exchange's steps, the same for every topology and for replay. Every step publishes under the
+guard that it is given, and checks that rows are conserved before it does.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+
+from k2_schemas import FileRegistry
+
+from . import gold, silver
+from .added_rows import read_added_rows
+from .batch_report import BatchReport
+from .candle_step import CandleStep
+from .catalog import load_table
+from .publish import (
+    Guard,
+    PublishedSnapshot,
+    Staged,
+    check_published,
+    find_published,
+    publish_rows,
+    publish_staged,
+    read_published,
+    stage_rows,
+)
+from .tables import (
+    DEAD_LETTERS,
+    GOLD_TRADES,
+    TRADE_COLUMNS,
+    TableSpec,
+    bronze_trades,
+    silver_trades,
+)
+
+ERROR_TYPES = ("schema", "completeness", "range", "consistency", "timeliness")
+
+
+class Promotion:
+    """The steps of one exchange (lower-case name) after Bronze."""
+
+    def __init__(self, exchange: str, catalog: SqlCatalog, registry: FileRegistry) -> None:
+        self.exchange = exchange
+        self.bronze = bronze_trades(exchange)
+        self.silver = silver_trades(exchange)
+        self.candles = CandleStep(exchange, catalog)
+        self._catalog = catalog
+        self._registry = registry
+        self._names = [name for name, _ in TRADE_COLUMNS]
+
+    def publish_verdicts(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Publish what Bronze rows make: first the dead letters, then the Silver rows.
+
+        Both are staged before either is published, each from its own pass over the rows, and
+        together they must be as many as Bronze has: a row that neither takes, or both, stops it.
+        """
+        now = datetime.now(UTC)
+        rows = read_published(spark, self.bronze, published)
+        verdicts = Observation()
+        judged = silver.judge(rows, self._registry).observe(verdicts, *_count_by_type())
+        with guard.clock.measure("silver"):
+            staged = self._stage(silver.to_silver(judged, now), self.silver, guard)
+        count = staged.row_count if staged else self._count_held(self.silver, guard)
+        with guard.clock.measure("dead_letters"):
+            dead_count = published.row_count - count
+            dead = silver.to_dead_letters(judged, self.bronze.name, now)
+            self._publish(dead, DEAD_LETTERS, guard, dead_count)
+        with guard.clock.measure("silver"):
+            if staged is not None and not publish_staged(staged, guard):
+                check_published(self.silver, guard, self._load(self.silver), count)
+        return BatchReport(
+            guard.flow,
+            guard.publish_id,
+            read=published.row_count,
+            accepted=count,
+            dead=_read_counts(verdicts) if staged else {"all": dead_count},
+            seconds=guard.clock.seconds,
+        )
+
+    def publish_gold(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Publish what Gold lacks of Silver rows, and the candles that they close or change."""
+        with guard.clock.measure("count"):
+            columns = ("message_id", "timestamp")
+            ids = read_added_rows(self._load(self.silver), published.snapshot_id, columns)
+            tally = gold.count_ids(ids)
+        with guard.clock.measure("gold"):
+            added = guard.held.get(GOLD_TRADES.name)
+            if added is None:
+                added = self._publish_new(spark, published, guard, tally, ids)
+        with guard.clock.measure("candles"):
+            candles = self.candles.publish(spark, guard, tally, ids["timestamp"])
+        return BatchReport(
+            guard.flow,
+            guard.publish_id,
+            read=published.row_count,
+            accepted=published.row_count,
+            gold=added,
+            duplicates=published.row_count - added,
+            candles=candles,
+            seconds=guard.clock.seconds,
+        )
+
+    def find_silver(self, guard: Guard) -> PublishedSnapshot:
+        """Return what Silver holds of a batch that has been published there."""
+        return find_published(self._load(self.silver), guard)
+
+    def _publish_new(
+        self,
+        spark: SparkSession,
+        published: PublishedSnapshot,
+        guard: Guard,
+        tally: gold.Tally,
+        ids: pa.Table,
+    ) -> int:
+        """Publish the rows that Gold lacks: distinct = known + new, or nothing."""
+        known = gold.find_known(ids, self._load(GOLD_TRADES), self.exchange, tally.ranges)
+        rows = gold.to_gold(read_published(spark, self.silver, published), self._names)
+        if tally.repeated.num_rows:
+            rows = gold.drop_repeats(rows, tally.repeated)
+        if known.num_rows:
+            rows = gold.drop_known(rows, known)
+        added = tally.distinct - int(known.num_rows)
+        # Refused: another driver has published the batch, and what it added is known here.
+        publish_rows(rows, GOLD_TRADES, guard, added)
+        return added
+
+    def _stage(self, rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
+        return None if spec.name in guard.held else stage_rows(rows, spec, guard)
+
+    def _publish(self, rows: DataFrame, spec: TableSpec, guard: Guard, expected: int) -> None:
+        if spec.name in guard.held or not publish_rows(rows, spec, guard, expected):
+            check_published(spec, guard, self._load(spec), expected)
+
+    def _count_held(self, spec: TableSpec, guard: Guard) -> int:
+        """Return how many rows a table holds of a batch that somebody else published there."""
+        found = guard.held.get(spec.name)
+        return find_published(self._load(spec), guard).row_count if found is None else found
+
+    def _load(self, spec: TableSpec) -> Table:
+        table = load_table(self._catalog, spec)
+        assert table is not None, f"{spec.name} was ensured at start"
+        return table
+
+
+def _count_by_type() -> list[Column]:
+    """Count dead rows by error_type on their way; the count also keeps the rows' filter above it.
+
+    Spark would otherwise push the filter below decoding, with a copy of the whole of it.
+    """
+    dead = F.col("error_type")
+    return [F.count_if(dead == kind).alias(kind) for kind in ERROR_TYPES]
+
+
+def _read_counts(verdicts: Observation) -> dict[str, int]:
+    return {kind: count for kind, count in verdicts.get.items() if count}

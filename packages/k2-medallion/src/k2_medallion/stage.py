@@ -1,0 +1,193 @@
+"""Stage: what one flow has published, promoted batch by batch into the tables after it.
+
+Where a stage stands is in its own tables: the ids it has published there. It needs no checkpoint.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import structlog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyspark.sql import SparkSession
+
+from .batch_report import BatchReport
+from .catalog import load_table
+from .publish import Guard, PublishedSnapshot, list_published
+from .tables import DEAD_LETTERS, GOLD_CANDLES, GOLD_TRADES, TableSpec
+
+if TYPE_CHECKING:
+    from .promotion import Promotion
+
+_log = structlog.get_logger()
+
+Pending = tuple[PublishedSnapshot, Guard]
+"""An upstream batch, and under which id it is to be promoted."""
+
+
+class Stage(ABC):
+    """Promotes the batches of one upstream flow, in their order, each once.
+
+    `targets` all carry every finished batch; `optional` ones carry it if it gave them rows.
+    """
+
+    flow: str
+    upstream: TableSpec
+    upstream_flow: str
+    targets: tuple[TableSpec, ...]
+    optional: tuple[TableSpec, ...] = ()
+
+    def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
+        self.promotion = promotion
+        self._catalog = catalog
+
+    @abstractmethod
+    def promote(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Publish what follows from one upstream batch."""
+
+    def identify(self, published: PublishedSnapshot) -> str:
+        """Return the id of an upstream batch here: `k2:<flow>:<its snapshot's sequence number>`."""
+        return f"k2:{self.flow}:{published.sequence_number}"
+
+    def list_pending(self, *, at_start: bool = False) -> list[Pending]:
+        """Return the upstream batches that are not in every table yet, oldest first.
+
+        At a start the last batch is listed too when an optional table lacks it: whether it gave
+        that table rows, only doing it again can say.
+        """
+        upstream = self._list_upstream()
+        carried = {spec.name: self._list_carried(spec) for spec in (*self.targets, *self.optional)}
+        begin = self._find_begin(upstream, carried)
+        at_end = begin == len(upstream) > 0
+        if at_start and at_end and self._lacks_optional(upstream[-1], carried):
+            begin -= 1
+        return [self._guard(published, carried) for published in upstream[begin:]]
+
+    def find_needed(self, spec: TableSpec) -> int | None:
+        """Return the oldest snapshot of a table that this stage needs; None if it needs none.
+
+        It needs, in every table, its newest finished batch, to know where it stands, and all later.
+        """
+        if spec not in (self.upstream, *self.targets):
+            return None
+        upstream = self._list_upstream()
+        carried = {target.name: self._list_carried(target) for target in self.targets}
+        begin = self._find_begin(upstream, carried)
+        if spec == self.upstream:
+            return upstream[max(0, begin - 1)].snapshot_id if upstream else None
+        if not begin:
+            return None
+        finished = self.identify(upstream[begin - 1])
+        published = list_published(self._load(spec), self.flow)
+        return next(found.snapshot_id for found in published if found.publish_id == finished)
+
+    def finish_pending(self, spark: SparkSession) -> Iterator[BatchReport]:
+        """Promote every pending batch, one after the other; before any flow runs."""
+        for published, guard in self.list_pending(at_start=True):
+            yield self.promote(spark, published, guard)
+
+    def _list_upstream(self) -> list[PublishedSnapshot]:
+        return list_published(self._load(self.upstream), self.upstream_flow)
+
+    def _find_begin(
+        self, upstream: list[PublishedSnapshot], carried: dict[str, dict[str, int]]
+    ) -> int:
+        """Return the place after the newest upstream batch that all target tables carry."""
+        for place in range(len(upstream), 0, -1):
+            publish_id = self.identify(upstream[place - 1])
+            if all(publish_id in carried[spec.name] for spec in self.targets):
+                return place
+        return 0
+
+    def _load(self, spec: TableSpec) -> Table:
+        table = load_table(self._catalog, spec)
+        assert table is not None, f"{spec.name} was ensured at start"
+        return table
+
+    def _list_carried(self, spec: TableSpec) -> dict[str, int]:
+        published = list_published(self._load(spec), self.flow)
+        return {batch.publish_id: batch.row_count for batch in published}
+
+    def _lacks_optional(
+        self, published: PublishedSnapshot, carried: dict[str, dict[str, int]]
+    ) -> bool:
+        publish_id = self.identify(published)
+        return any(publish_id not in carried[spec.name] for spec in self.optional)
+
+    def _guard(self, published: PublishedSnapshot, carried: dict[str, dict[str, int]]) -> Pending:
+        publish_id = self.identify(published)
+        held = {name: ids[publish_id] for name, ids in carried.items() if publish_id in ids}
+        return published, Guard(self.flow, publish_id, held)
+
+
+class SilverStage(Stage):
+    """Bronze batches into dead letters and Silver."""
+
+    def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
+        super().__init__(promotion, catalog)
+        self.flow = f"silver-{promotion.exchange}"
+        self.upstream = promotion.bronze
+        self.upstream_flow = f"bronze-{promotion.exchange}"
+        self.targets = (DEAD_LETTERS, promotion.silver)
+
+    def promote(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Judge Bronze rows; publish the dead ones, then the accepted ones."""
+        return self.promotion.publish_verdicts(spark, published, guard)
+
+
+class GoldStage(Stage):
+    """Silver batches into Gold and candles."""
+
+    optional = (GOLD_CANDLES,)
+
+    def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
+        super().__init__(promotion, catalog)
+        self.flow = f"gold-{promotion.exchange}"
+        self.upstream = promotion.silver
+        self.upstream_flow = f"silver-{promotion.exchange}"
+        self.targets = (GOLD_TRADES,)
+
+    def promote(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Publish what Gold lacks of Silver rows, then the candles."""
+        return self.promotion.publish_gold(spark, published, guard)
+
+
+class FusedStage(Stage):
+    """Bronze batches into dead letters, Silver, Gold and candles, under their own ids."""
+
+    optional = (GOLD_CANDLES,)
+
+    def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
+        super().__init__(promotion, catalog)
+        self.flow = self.upstream_flow = f"fused-{promotion.exchange}"
+        self.upstream = promotion.bronze
+        self.targets = (DEAD_LETTERS, promotion.silver, GOLD_TRADES)
+
+    def identify(self, published: PublishedSnapshot) -> str:
+        """Return the batch's own id: one batch, one id, in every table."""
+        return published.publish_id
+
+    def promote(
+        self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
+    ) -> BatchReport:
+        """Publish everything that follows from Bronze rows."""
+        verdicts = self.promotion.publish_verdicts(spark, published, guard)
+        silver = self.promotion.find_silver(guard)
+        return verdicts.add(self.promotion.publish_gold(spark, silver, guard))
+
+
+def roll_forward(stages: Iterable[Stage], spark: SparkSession) -> None:
+    """Finish what earlier drivers published in part; before any flow runs."""
+    own = spark.newSession()
+    for stage in stages:
+        for report in stage.finish_pending(own):
+            _log.warning("rolled_forward", flow=stage.flow, **report.to_event())

@@ -1,0 +1,97 @@
+"""Upkeep: maintenance as one more flow of the driver, at its own pace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import structlog
+from pyspark.sql import SparkSession
+
+from .maintain import Action, Maintenance
+
+_log = structlog.get_logger()
+
+_POLL_S = 5.0
+_MINUTE_S = 60.0
+_PACE_S = {
+    "compact": 15.0,
+    "expire": 5 * _MINUTE_S,
+    "merge_manifests": 5 * _MINUTE_S,
+    "retire": 60 * _MINUTE_S,
+    "remove_orphans": 24 * 60 * _MINUTE_S,
+}
+"""How often each duty is looked at."""
+
+
+class UpkeepFlow:
+    """Runs a lake's maintenance in a thread of its own.
+
+    What fails is logged and tried again at its next turn: a table that is not small today is no
+    reason to stop taking trades.
+    """
+
+    name = "upkeep"
+
+    def __init__(
+        self, maintenance: Maintenance, *, on_action: Callable[[Action], None] | None = None
+    ) -> None:
+        self._maintenance = maintenance
+        self._on_action = on_action
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        began = time.monotonic()
+        self._due = {duty: began + pace for duty, pace in _PACE_S.items()}
+
+    def start(self, spark: SparkSession) -> bool:
+        """Begin to look after the tables."""
+        own = spark.newSession()
+        self._thread = threading.Thread(target=self._run, args=(own,), name=self.name, daemon=True)
+        self._thread.start()
+        return True
+
+    def check(self) -> None:
+        """Raise nothing: see the class."""
+
+    def stop(self) -> None:
+        """Stop between two actions."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, spark: SparkSession) -> None:
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
+        while not self._stop.wait(_POLL_S):
+            for duty, due in self._due.items():
+                if time.monotonic() >= due and not self._stop.is_set():
+                    self._perform(spark, duty)
+                    self._due[duty] = time.monotonic() + _PACE_S[duty]
+
+    def _perform(self, spark: SparkSession, duty: str) -> None:
+        began = time.monotonic()
+        try:
+            for action in self._begin(spark, duty):
+                seconds = round(time.monotonic() - began, 3)
+                detail = dict(action.detail)
+                _log.info("upkeep", table=action.table, action=action.name, s=seconds, **detail)
+                if self._on_action is not None:
+                    self._on_action(action)
+                began = time.monotonic()
+                if self._stop.is_set():
+                    return
+        except Exception as error:  # noqa: BLE001 - Spark's, Iceberg's and Java's, each another tree
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            _log.warning("upkeep_failed", duty=duty, error=said[0])
+
+    def _begin(self, spark: SparkSession, duty: str) -> Iterator[Action]:
+        now = datetime.now(UTC)
+        duties: dict[str, Callable[[], Iterator[Action]]] = {
+            "compact": lambda: self._maintenance.compact(spark, now),
+            "expire": lambda: self._maintenance.expire(spark, now),
+            "merge_manifests": lambda: self._maintenance.merge_manifests(spark),
+            "retire": lambda: self._maintenance.retire(spark, now),
+            "remove_orphans": lambda: self._maintenance.remove_orphans(spark, now),
+        }
+        return duties[duty]()

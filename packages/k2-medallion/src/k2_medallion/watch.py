@@ -1,0 +1,129 @@
+"""Watch: the market monitor over Silver's batches. It reports incidents and touches no row."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+from pyspark.sql import SparkSession
+
+from k2_validation import Incident, Monitor
+from k2_validation.monitor import COLUMNS
+
+from .added_rows import read_added_rows
+from .catalog import load_table
+from .publish import PublishedSnapshot, list_published
+from .tables import silver_trades
+
+_log = structlog.get_logger()
+
+_POLL_S = 0.5
+_CLOSINGS = ("_ended", "_filled")
+
+
+class Watch:
+    """The monitor of one exchange (lower-case name); its state is a file beside the tables.
+
+    `flows` are those that may publish into Silver; their batches are seen in the table's order.
+    """
+
+    def __init__(
+        self, exchange: str, catalog: SqlCatalog, state_file: Path, flows: tuple[str, ...]
+    ) -> None:
+        self.exchange = exchange
+        self._catalog = catalog
+        self._file = state_file
+        self._flows = flows
+        self._last_seen, self._monitor = self._restore()
+
+    def observe_new(self) -> list[Incident]:
+        """Return the incidents of every batch since the last call, or since the stored state.
+
+        A first start begins with the next batch: what was before has been judged by nobody.
+        """
+        table = load_table(self._catalog, silver_trades(self.exchange))
+        assert table is not None, "ensured at start"
+        published = [found for flow in self._flows for found in list_published(table, flow)]
+        published.sort(key=lambda found: found.sequence_number)
+        if self._last_seen < 0:
+            self._last_seen = published[-1].sequence_number if published else 0
+        incidents = []
+        for batch in published:
+            if batch.sequence_number > self._last_seen:
+                incidents += self._observe(table, batch)
+        return incidents
+
+    def tick(self) -> list[Incident]:
+        """Return which symbols have fallen silent by now."""
+        return self._monitor.tick(time.time_ns() // 1000)
+
+    def _observe(self, table: Table, batch: PublishedSnapshot) -> list[Incident]:
+        incidents = self._monitor.observe(read_added_rows(table, batch.snapshot_id, list(COLUMNS)))
+        self._last_seen = batch.sequence_number
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._file.with_suffix(".new")
+        state = {"last_seen": self._last_seen, "monitor": self._monitor.to_json()}
+        temporary.write_text(json.dumps(state))
+        os.replace(temporary, self._file)
+        return incidents
+
+    def _restore(self) -> tuple[int, Monitor]:
+        if not self._file.exists():
+            return -1, Monitor()
+        state = json.loads(self._file.read_text())
+        return state["last_seen"], Monitor.from_json(state["monitor"])
+
+
+class WatchFlow:
+    """Runs a watch in a thread: incidents are logged, and counted by whoever asks."""
+
+    def __init__(
+        self, watch: Watch, *, on_incident: Callable[[Incident], None] | None = None
+    ) -> None:
+        self.name = f"watch-{watch.exchange}"
+        self._watch = watch
+        self._on_incident = on_incident
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, spark: SparkSession) -> bool:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread.start()
+        return True
+
+    def check(self) -> None:
+        """Raise nothing: a monitor that fails is no reason to stop taking trades."""
+
+    def stop(self) -> None:
+        """Stop after the batch that is being looked at."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_POLL_S):
+            try:
+                self._report([*self._watch.observe_new(), *self._watch.tick()])
+            except Exception:
+                _log.exception("watch_failed", exchange=self._watch.exchange)
+                return
+
+    def _report(self, incidents: Sequence[Incident]) -> None:
+        """Log the first incident of each kind and symbol, with how many there were of them."""
+        alike: dict[tuple[str, str, str], list[Incident]] = {}
+        for incident in incidents:
+            key = (incident.kind, incident.exchange, incident.symbol)
+            alike.setdefault(key, []).append(incident)
+            if self._on_incident is not None:
+                self._on_incident(incident)
+        for (kind, _, _), found in alike.items():
+            log = _log.info if kind.endswith(_CLOSINGS) else _log.warning
+            log("incident", count=len(found), **found[0]._asdict())

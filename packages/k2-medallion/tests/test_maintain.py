@@ -1,0 +1,228 @@
+"""Maintenance makes tables small and changes nothing that a reader or a flow relies on."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_medallion import DEAD_LETTERS, GOLD_TRADES, all_tables, bronze_trades, open_catalog
+from k2_medallion import maintain as module
+from k2_medallion.catalog import load_table
+from k2_medallion.flow import Batch
+from k2_medallion.fused import TradeSink
+from k2_medallion.maintain import Maintenance
+from k2_medallion.promotion import Promotion
+from k2_medallion.spark import table_name
+from k2_medallion.stage import FusedStage
+from k2_medallion.testing import KafkaRecord, kafka_frame
+from k2_schemas import FileRegistry, TradeCodec
+from k2_schemas.testing import EXAMPLE_TIME_US, make_trade
+
+pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+CODEC = TradeCodec()
+BRONZE = bronze_trades("binance")
+LATER = datetime.now(UTC) + timedelta(days=1)
+
+
+@pytest.fixture
+def catalog(home, spark):
+    """Open the lake's catalog."""
+    return open_catalog(home)
+
+
+@pytest.fixture
+def sink(catalog):
+    """Open the sink as a driver would."""
+    return TradeSink(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+
+
+@pytest.fixture
+def maintenance(catalog):
+    """Look after all tables, for the fused flow."""
+    stage = FusedStage(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+    return Maintenance(catalog, all_tables(["binance"]), [stage])
+
+
+def write(spark, sink, place, received_at=None, count=2):
+    """Write a batch of trades out of order at a place of partition 0."""
+    times = [EXAMPLE_TIME_US + (place + n) * 1000 for n in range(count)][::-1]
+    records = [
+        KafkaRecord(0, place + n, CODEC.encode(make_trade(place + n, timestamp_us=time)))
+        for n, time in enumerate(times)
+    ]
+    options = {} if received_at is None else {"received_at": received_at}
+    rows = sink.prepare(kafka_frame(spark, sink.topic, records, **options))
+    sink.write(rows, Batch(sink.flow, {0: place}, {0: place + count}))
+
+
+def rows_of(spark, spec):
+    """Return a table's rows, in any order."""
+    return sorted(map(str, spark.table(table_name(spec)).collect()))
+
+
+def files_of(catalog, spec):
+    """Return a table's current data files."""
+    return [task.file for task in load_table(catalog, spec).scan().plan_files()]
+
+
+def test_a_closed_hour_becomes_one_sorted_file_with_the_same_rows(
+    spark, catalog, sink, maintenance
+):
+    """Six batches of one past hour: one file afterwards, ascending in time."""
+    for batch in range(6):
+        write(spark, sink, 2 * batch)
+    before = rows_of(spark, GOLD_TRADES)
+
+    actions = [action for action in maintenance.compact(spark, LATER)]
+
+    (file,) = files_of(catalog, GOLD_TRADES)
+    table = load_table(catalog, GOLD_TRADES)
+    times = table.scan().to_arrow()["timestamp"].to_pylist()
+    assert times == sorted(times)
+    assert rows_of(spark, GOLD_TRADES) == before
+    assert ("gold_crypto_trades", "sort") in {(action.table, action.name) for action in actions}
+
+
+def test_an_open_partition_is_left_alone_until_it_has_many_files(
+    spark, catalog, sink, maintenance, monkeypatch
+):
+    """Compacting costs: a few small files are no reason, too many are."""
+    for batch in range(3):
+        write(spark, sink, 2 * batch)
+    now = datetime.now(UTC)
+    files = len(files_of(catalog, BRONZE))
+    assert [a for a in maintenance.compact(spark, now) if a.table == BRONZE.name] == []
+    assert len(files_of(catalog, BRONZE)) == files
+
+    monkeypatch.setattr(module, "MOST_OPEN_FILES", 2)
+    before = rows_of(spark, BRONZE)
+    done = [a.name for a in maintenance.compact(spark, now) if a.table == BRONZE.name]
+
+    assert done == ["compact"]
+    assert len(files_of(catalog, BRONZE)) == 1
+    assert rows_of(spark, BRONZE) == before
+
+
+def test_a_batch_staged_before_a_compaction_is_published_after_it(
+    spark, catalog, sink, maintenance, monkeypatch
+):
+    """Appends do not conflict with rewriting: the cherry-pick lands on the rewritten table."""
+    from k2_medallion import publish
+
+    for batch in range(3):
+        write(spark, sink, 2 * batch)
+    original, done = publish.publish_staged, []
+
+    def compact_first(staged, guard):
+        if staged.spec == BRONZE:
+            monkeypatch.setattr(module, "MOST_OPEN_FILES", 1)
+            done.extend(maintenance.compact(spark.newSession(), datetime.now(UTC)))
+        return original(staged, guard)
+
+    # Another session of the same lake: newSession() would forget this lake's own catalog.
+    monkeypatch.setattr(type(spark), "newSession", lambda self: self)
+    monkeypatch.setattr(publish, "publish_staged", compact_first)
+    write(spark, sink, 6)
+
+    assert done
+    assert len(rows_of(spark, BRONZE)) == len(rows_of(spark, GOLD_TRADES)) == 8
+
+
+def test_expiry_keeps_what_the_flow_needs(spark, catalog, sink, maintenance):
+    """Everything but the newest finished batch goes; the next batch and roll-forward still work."""
+    for batch in range(4):
+        write(spark, sink, 2 * batch)
+
+    list(maintenance.expire(spark, LATER))
+
+    assert len(load_table(catalog, BRONZE).snapshots()) == 1
+    list(sink._stage.finish_pending(spark))
+    write(spark, sink, 8)
+    assert len(rows_of(spark, GOLD_TRADES)) == 10
+
+
+def test_expiry_keeps_unfinished_batches(spark, catalog, sink, maintenance, monkeypatch):
+    """A batch that only Bronze has can be finished after expiry has run."""
+    from k2_medallion import promotion
+
+    class DiedError(Exception):
+        pass
+
+    def die(*_):
+        raise DiedError
+
+    write(spark, sink, 0)
+    monkeypatch.setattr(promotion, "publish_staged", die)
+    monkeypatch.setattr(promotion, "publish_rows", die)
+    with pytest.raises(DiedError):
+        write(spark, sink, 2)
+    monkeypatch.undo()
+
+    list(maintenance.expire(spark, LATER))
+    list(sink._stage.finish_pending(spark))
+
+    assert len(rows_of(spark, GOLD_TRADES)) == 4
+
+
+def test_bronze_keeps_the_day_of_its_newest_rows(spark, catalog, sink, maintenance):
+    """Retention never takes away where the flow goes on, however old that is."""
+    write(spark, sink, 0)
+    far = datetime.now(UTC) + timedelta(days=200)
+
+    done = {action.table for action in maintenance.retire(spark, far)}
+
+    assert len(rows_of(spark, BRONZE)) == 2
+    assert done == {"silver_binance_trades"}
+    assert rows_of(spark, GOLD_TRADES)
+    assert sink.read_positions(spark, {0}) == {0: 2}
+
+
+def test_days_whose_time_is_over_go(spark, catalog, maintenance):
+    """Dead letters older than 90 days are dropped by the day, younger ones stay."""
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    days = [now.date() - timedelta(days=n) for n in (200, 91, 90, 1)]
+    frame = spark.createDataFrame([(day,) for day in days], "dlq_date date")
+    columns = [
+        "dlq_date" if name == "dlq_date" else f"CAST(NULL AS {kind.replace('timestamptz', 'timestamp')}) AS {name}"
+        for name, kind in DEAD_LETTERS.columns
+    ]
+    frame.selectExpr(*columns).writeTo(table_name(DEAD_LETTERS)).append()
+
+    list(maintenance.retire(spark, now))
+
+    left = [row[0] for row in spark.table(table_name(DEAD_LETTERS)).select("dlq_date").collect()]
+    assert sorted(left) == sorted(days[2:])
+
+
+def test_many_manifests_become_few(spark, catalog, sink, maintenance, monkeypatch):
+    """Planning a query reads every manifest."""
+    monkeypatch.setattr(module, "MOST_MANIFESTS", 2)
+    for batch in range(4):
+        write(spark, sink, 2 * batch)
+    before = rows_of(spark, GOLD_TRADES)
+
+    list(maintenance.merge_manifests(spark))
+
+    table = load_table(catalog, GOLD_TRADES)
+    assert len(table.current_snapshot().manifests(table.io)) == 1
+    assert rows_of(spark, GOLD_TRADES) == before
+
+
+def test_orphans_are_removed_and_young_files_are_not(spark, home, sink, maintenance):
+    """A file of a write that is going on looks like an orphan, until it is days old."""
+    import os
+
+    write(spark, sink, 0)
+    folder = home.warehouse / "market" / "bronze_binance_trades" / "data"
+    old, young = folder / "old.parquet", folder / "young.parquet"
+    for path in (old, young):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    week_ago = datetime.now(UTC).timestamp() - 7 * 86_400
+    os.utime(old, (week_ago, week_ago))
+
+    done = list(maintenance.remove_orphans(spark, datetime.now(UTC)))
+
+    assert [action.detail for action in done] == [{"files": 1}]
+    assert (old.exists(), young.exists()) == (False, True)
+    assert len(rows_of(spark, BRONZE)) == 2
