@@ -20,7 +20,8 @@ from k2_medallion.promotion import Promotion
 from k2_medallion.publish import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.testing import KafkaRecord, kafka_frame
-from k2_schemas import FileRegistry, TradeCodec
+from k2_medallion.trade_contract import TradeContract
+from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -50,7 +51,7 @@ def sink(home, spark):
 
     def open_sink():
         catalog = open_catalog(home)
-        return TradeSink(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+        return TradeSink(Promotion("binance", catalog, TradeContract.packaged()), catalog)
 
     return open_sink
 

@@ -20,7 +20,8 @@ from k2_medallion.silver import judge, to_silver
 from k2_medallion.tables import TRADE_COLUMNS
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.time_range import TimeRange
-from k2_schemas import FileRegistry, TradeCodec
+from k2_medallion.trade_contract import TradeContract
+from k2_schemas import TradeCodec
 from k2_schemas.testing import EXAMPLE_TIME_US, make_trade
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -34,7 +35,7 @@ def gold_rows(spark, trades):
     """Return Gold rows of trades that went through Bronze and Silver."""
     records = [KafkaRecord(0, n, CODEC.encode(trade)) for n, trade in enumerate(trades)]
     bronze = to_bronze(kafka_frame(spark, "market.crypto.trades.binance", records))
-    silver = to_silver(judge(bronze, FileRegistry.packaged()), START)
+    silver = to_silver(judge(bronze, TradeContract.packaged()), TradeContract.packaged(), START)
     return to_gold(silver, [name for name, _ in TRADE_COLUMNS])
 
 

@@ -14,7 +14,8 @@ from k2_medallion.promotion import Promotion
 from k2_medallion.spark import table_name
 from k2_medallion.stage import FusedStage
 from k2_medallion.testing import KafkaRecord, kafka_frame
-from k2_schemas import FileRegistry, TradeCodec
+from k2_medallion.trade_contract import TradeContract
+from k2_schemas import TradeCodec
 from k2_schemas.testing import EXAMPLE_TIME_US, make_trade
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -33,13 +34,13 @@ def catalog(home, spark):
 @pytest.fixture
 def sink(catalog):
     """Open the sink as a driver would."""
-    return TradeSink(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+    return TradeSink(Promotion("binance", catalog, TradeContract.packaged()), catalog)
 
 
 @pytest.fixture
 def maintenance(catalog):
     """Look after all tables, for the fused flow."""
-    stage = FusedStage(Promotion("binance", catalog, FileRegistry.packaged()), catalog)
+    stage = FusedStage(Promotion("binance", catalog, TradeContract.packaged()), catalog)
     return Maintenance(catalog, all_tables(["binance"]), [stage])
 
 

@@ -11,7 +11,8 @@ from fastavro import parse_schema, schemaless_writer
 from k2_medallion.bronze import to_bronze
 from k2_medallion.silver import judge, to_dead_letters, to_silver
 from k2_medallion.testing import KafkaRecord, kafka_frame
-from k2_schemas import FileRegistry, SchemaError, TradeCodec
+from k2_medallion.trade_contract import TradeContract
+from k2_schemas import SchemaError, TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.trade_codec import trade_to_record
 from k2_validation import SILVER_TRADES
@@ -26,7 +27,7 @@ CODEC = TradeCodec()
 def run(spark, values):
     """Judge records with these values, at offsets 0, 1, 2, …"""
     records = [KafkaRecord(0, offset, value) for offset, value in enumerate(values)]
-    return judge(to_bronze(kafka_frame(spark, TOPIC, records)), FileRegistry.packaged()).persist()
+    return judge(to_bronze(kafka_frame(spark, TOPIC, records)), TradeContract.packaged()).persist()
 
 
 def verdicts(judged):
@@ -39,7 +40,7 @@ def test_a_valid_trade_keeps_every_digit(spark):
     """What the feed encoded is what Silver holds, to the last of eight fraction digits."""
     trade = make_trade(price="9999999999.99999999", quantity="0.00000001")
 
-    (row,) = to_silver(run(spark, [CODEC.encode(trade)]), NOW).collect()
+    (row,) = to_silver(run(spark, [CODEC.encode(trade)]), TradeContract.packaged(), NOW).collect()
 
     assert (trade.price, trade.quantity) == (row["price"], row["quantity"])
     assert (trade.message_id, trade.symbol, "SELL") == (
@@ -80,7 +81,7 @@ def test_a_message_id_of_another_trade_is_dead(spark):
 
 def body_with(**changes):
     """Return a frame of the example trade with some fields as no codec of ours would write them."""
-    schema = parse_schema(json.loads(FileRegistry.packaged().get(1).text), {})
+    schema = parse_schema(json.loads(TradeContract.packaged().schemas[1].text), {})
     body = BytesIO()
     schemaless_writer(body, schema, trade_to_record(make_trade()) | changes)
     return b"\x00\x00\x00\x00\x01" + body.getvalue()
@@ -207,7 +208,7 @@ def test_accepted_and_dead_are_all_rows_once_with_their_bytes(spark):
     judged = run(spark, values)
 
     dead = to_dead_letters(judged, "bronze_binance_trades", NOW).collect()
-    silver = to_silver(judged, NOW).collect()
+    silver = to_silver(judged, TradeContract.packaged(), NOW).collect()
 
     assert [row["trade_id"] for row in silver] == ["7"]
     assert {(1, b"junk!!"), (2, None), (3, values[3])} == {
@@ -225,7 +226,7 @@ def test_text_that_is_not_utf_8_never_reaches_a_text_column(spark):
     broken = CODEC.encode(make_trade(symbol="BTC/USDT")).replace(b"BTC/USDT", b"BTC/\xd5SDT")
     records = [KafkaRecord(0, 0, broken, key=b"\xff\xfe")]
 
-    judged = judge(to_bronze(kafka_frame(spark, TOPIC, records)), FileRegistry.packaged())
+    judged = judge(to_bronze(kafka_frame(spark, TOPIC, records)), TradeContract.packaged())
 
     assert verdicts(judged) == {0: (False, "body holds text that is not UTF-8", "schema")}
     assert judged.select("bronze.message_key").collect()[0][0] == "\ufffd\ufffd"

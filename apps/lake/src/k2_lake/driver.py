@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,7 +29,9 @@ from k2_medallion.stage import FusedStage, GoldStage, SilverStage, Stage, roll_f
 from k2_medallion.stage_flow import StageFlow
 from k2_medallion.upkeep import UpkeepFlow
 from k2_medallion.watch import Watch, WatchFlow
-from k2_schemas import FileRegistry
+from k2_medallion.trade_contract import TradeContract
+from k2_schemas import FileRegistry, ServerRegistry
+from k2_schemas.registry import Registry
 
 from .settings import LakeSettings
 
@@ -82,8 +85,14 @@ def run(
 
 
 def _make_promotions(settings: LakeSettings, catalog: SqlCatalog) -> list[Promotion]:
-    registry = FileRegistry.packaged()
-    return [Promotion(exchange.name, catalog, registry) for exchange in settings.exchanges]
+    contract = TradeContract(partial(_open_registry, settings))
+    return [Promotion(exchange.name, catalog, contract) for exchange in settings.exchanges]
+
+
+def _open_registry(settings: LakeSettings) -> Registry:
+    folder, url = settings.schemas.folder, settings.schemas.url
+    lock = FileRegistry.packaged() if folder is None else FileRegistry.from_folder(folder)
+    return lock if url is None else ServerRegistry(url, lock)
 
 
 def _list_stages(promotion: Promotion, catalog: SqlCatalog) -> list[Stage]:

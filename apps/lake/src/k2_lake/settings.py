@@ -52,6 +52,20 @@ class DriverSettings(BaseModel):
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
 
 
+class SchemaSettings(BaseModel):
+    """Which schemas frames may carry.
+
+    A folder with a lock file, instead of the one that ships with k2-schemas; a registry's URL, to
+    be asked for ids that the lock file does not know. Both are looked at again when an unknown id
+    turns up.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path | None = None
+    url: str | None = None
+
+
 class LakeSettings(BaseSettings):
     """Everything the lake can be told. `feed` and `metrics` belong to k2-feed."""
 
@@ -62,6 +76,7 @@ class LakeSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     exchanges: list[ExchangeSettings] = Field(min_length=1)
     lake: DriverSettings = DriverSettings()
+    schemas: SchemaSettings = SchemaSettings()
     feed: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 

@@ -20,6 +20,7 @@ from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform, parse_transform
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DateType,
     DecimalType,
     IcebergType,
@@ -42,13 +43,11 @@ CATALOG_NAME = "k2"
 _TYPES: dict[str, IcebergType] = {
     "string": StringType(),
     "binary": BinaryType(),
+    "boolean": BooleanType(),
     "int": IntegerType(),
     "long": LongType(),
     "date": DateType(),
     "timestamptz": TimestamptzType(),
-    "decimal(18, 8)": DecimalType(18, 8),
-    "decimal(38, 8)": DecimalType(38, 8),
-    "decimal(38, 16)": DecimalType(38, 16),
     "list<string>": ListType(1000, StringType(), element_required=False),
     "map<string, string>": MapType(2000, StringType(), 2001, StringType(), value_required=False),
 }
@@ -105,13 +104,17 @@ def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
 
 
 def ensure_tables(catalog: SqlCatalog, specs: Iterable[TableSpec]) -> None:
-    """Create the tables that are missing; raise `CatalogError` for one that its flow cannot use."""
+    """Create the tables that are missing and add the columns that are; nothing is ever dropped.
+
+    Raises `CatalogError` for a table that its flow cannot use.
+    """
     for spec in specs:
         try:
             table = catalog.load_table(spec.identifier)
         except NoSuchTableError:
             _create(catalog, spec)
             continue
+        _add_columns(table, spec)
         _check(table, spec)
 
 
@@ -144,7 +147,7 @@ def count_rows(table: Table | None) -> int:
 def _create(catalog: SqlCatalog, spec: TableSpec) -> None:
     schema = Schema(
         *(
-            NestedField(number, name, _TYPES[kind], required=False)
+            NestedField(number, name, _to_type(kind), required=False)
             for number, (name, kind) in enumerate(spec.columns, start=1)
         )
     )
@@ -168,6 +171,24 @@ def _create(catalog: SqlCatalog, spec: TableSpec) -> None:
     )
 
 
+def _add_columns(table: Table, spec: TableSpec) -> None:
+    """Add the spec's columns that a table lacks, at its end: older rows have NULL there."""
+    held = {field.name for field in table.schema().fields}
+    missing = [column for column in spec.columns if column[0] not in held]
+    if missing:
+        with table.update_schema() as update:
+            for name, kind in missing:
+                update.add_column(name, _to_type(kind))
+
+
+def _to_type(kind: str) -> IcebergType:
+    """Return Iceberg's type of a column; decimals have any precision and scale."""
+    if kind.startswith("decimal"):
+        precision, scale = kind.removeprefix("decimal(").removesuffix(")").split(",")
+        return DecimalType(int(precision), int(scale))
+    return _TYPES[kind]
+
+
 def _check(table: Table, spec: TableSpec) -> None:
     if table.properties.get("write.wap.enabled") != "true":
         raise CatalogError(
@@ -176,7 +197,7 @@ def _check(table: Table, spec: TableSpec) -> None:
         )
     found = {field.name: str(field.field_type) for field in table.schema().fields}
     for name, kind in spec.columns:
-        if found.get(name) != str(_TYPES[kind]):
+        if found.get(name) != str(_to_type(kind)):
             raise CatalogError(
                 f"{spec.name}.{name} is {found.get(name, 'missing')}, this version writes {kind}; "
                 "use another home, or the version that made this one"

@@ -15,48 +15,47 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.avro.functions import from_avro
 
-from k2_schemas import FileRegistry
 from k2_schemas.frame import HEADER_BYTES
 from k2_schemas.trade import MESSAGE_ID_NAMESPACE
 
-from .tables import TRADE_COLUMNS
+from .trade_contract import TradeContract
 
-_COLUMNS = dict(TRADE_COLUMNS)
 _SEAL = "k2_seal"
 _SECRET = secrets.token_hex(16)
 _RAW = "bronze.raw_bytes"
 
 
-def decode(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
+def decode(bronze: DataFrame, contract: TradeContract) -> DataFrame:
     """Decode Bronze rows (batch or streaming).
 
-    Returns `bronze` (the whole row as a struct), `schema_id`, the 15 trade columns (NULL where a
-    row does not decode or a value does not fit), and `frame_error` (NULL where the contract holds).
+    Returns `bronze` (the whole row as a struct), `schema_id`, the contract's columns (NULL where a
+    row does not decode or a value does not fit; an older schema's frame has the default of a field
+    that it lacks), and `frame_error` (NULL where the contract holds).
     """
     rows = bronze.select(F.struct("*").alias("bronze"))
-    rows = rows.select("bronze", _read_schema_id(registry).alias("schema_id"))
-    rows = rows.select("*", _decode_body(registry).alias("trade"))
+    rows = rows.select("bronze", _read_schema_id(contract).alias("schema_id"))
+    rows = rows.select("*", _decode_body(contract).alias("trade"))
     return rows.select(
         "bronze",
         "schema_id",
-        *(_bounded(name).alias(name) for name in _COLUMNS),
-        _name_error(registry).alias("frame_error"),
+        *(_bounded(column).alias(column[0]) for column in contract.columns),
+        _name_error(contract).alias("frame_error"),
     )
 
 
-def _read_schema_id(registry: FileRegistry) -> Column:
+def _read_schema_id(contract: TradeContract) -> Column:
     """Return the id of a frame's header; NULL where there is no header and body."""
     header = F.substring(_RAW, 1, HEADER_BYTES)
     # Known headers are compared as they are: making a number of each costs as much as decoding.
     spelled = F.conv(F.hex(F.substring(_RAW, 2, 4)), 16, 10).try_cast("int")
     found = F.when(F.substring(_RAW, 1, 1) == _binary(b"\0"), spelled)
-    for schema_id in registry.ids:
+    for schema_id in contract.ids:
         known = _binary(b"\0" + schema_id.to_bytes(4, "big"))
         found = F.when(header == known, schema_id).otherwise(found)
     return F.when(F.octet_length(_RAW) > HEADER_BYTES, found)
 
 
-def _decode_body(registry: FileRegistry) -> Column:
+def _decode_body(contract: TradeContract) -> Column:
     """Decode each known schema id with its own writer's schema; NULL for any other id.
 
     The body is sealed with a secret of this process, as one more text field: bytes after the body
@@ -66,9 +65,10 @@ def _decode_body(registry: FileRegistry) -> Column:
     # Avro's text: its length, doubled, then its bytes.
     sealed = F.concat(body, _binary(bytes([2 * len(_SECRET)]) + _SECRET.encode()))
     decoded = F.lit(None)
-    for schema_id in registry.ids:
-        text = _seal_schema(registry.get(schema_id).text)
-        known = from_avro(sealed, text, {"mode": "PERMISSIVE"})
+    for schema_id in contract.ids:
+        text = _seal_schema(contract.schemas[schema_id].text)
+        options = {"mode": "PERMISSIVE", "avroSchema": _seal_schema(contract.newest.text)}
+        known = from_avro(sealed, text, options)
         decoded = F.when(F.col("schema_id") == schema_id, known).otherwise(decoded)
     return decoded
 
@@ -80,16 +80,18 @@ def _seal_schema(text: str) -> str:
     """
     schema = json.loads(text)
     for field in schema["fields"]:
-        if isinstance(field["type"], dict) and field["type"].get("logicalType") == "decimal":
-            field["type"]["precision"] = 38
+        parts = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        for part in parts:
+            if isinstance(part, dict) and part.get("logicalType") == "decimal":
+                part["precision"] = 38
     schema["fields"].append({"name": _SEAL, "type": "string"})
     return json.dumps(schema)
 
 
-def _bounded(name: str) -> Column:
+def _bounded(column: tuple[str, str]) -> Column:
     """Read a value that its column cannot hold, or that comparing could overflow, as NULL."""
+    name, kind = column
     value = F.col(f"trade.{name}")
-    kind = _COLUMNS[name]
     if kind.startswith("decimal"):
         return value.try_cast(kind.replace(" ", ""))
     if kind == "timestamptz":
@@ -98,15 +100,16 @@ def _bounded(name: str) -> Column:
     return value
 
 
-def _name_error(registry: FileRegistry) -> Column:
+def _name_error(contract: TradeContract) -> Column:
     """Say what is wrong with a frame; NULL if nothing is. Texts are made for bad frames only."""
     size = F.coalesce(F.octet_length(_RAW), F.lit(0))
     first_byte = F.substring(_RAW, 1, 1)
-    known_ids = ", ".join(map(str, registry.ids))
+    known_ids = ", ".join(map(str, contract.ids))
     shown_id = F.conv(F.hex(F.substring(_RAW, 2, 4)), 16, 10)
-    decimals = [name for name, kind in TRADE_COLUMNS if kind.startswith("decimal")]
     misfit = {
-        name: F.col(f"trade.{name}").isNotNull() & _bounded(name).isNull() for name in decimals
+        name: F.col(f"trade.{name}").isNotNull() & _bounded((name, kind)).isNull()
+        for name, kind in contract.columns
+        if kind.startswith("decimal")
     }
     named = F.concat_ws(", ", *(F.when(found, name) for name, found in misfit.items()))
     return (
@@ -117,7 +120,7 @@ def _name_error(registry: FileRegistry) -> Column:
         )
         .when(size <= HEADER_BYTES, "shorter than its 5-byte header and a body")
         .when(
-            _is_not(F.col("schema_id").isin(*registry.ids)),
+            _is_not(F.col("schema_id").isin(*contract.ids)),
             F.concat(F.lit("unknown schema id "), shown_id, F.lit(f"; known: {known_ids}")),
         )
         # PERMISSIVE gives a struct of NULLs, not a NULL, for a body that does not decode.
@@ -126,7 +129,7 @@ def _name_error(registry: FileRegistry) -> Column:
             F.concat(F.lit("body is not exactly one record of schema id "), shown_id),
         )
         # Text that is not UTF-8 would make the whole file unreadable for Arrow and DuckDB.
-        .when(~F.is_valid_utf8(_all_text()), "body holds text that is not UTF-8")
+        .when(~F.is_valid_utf8(_all_text(contract)), "body holds text that is not UTF-8")
         .when(
             reduce(Column.__or__, misfit.values()),
             F.concat(named, F.lit(" beyond decimal(18,8)")),
@@ -155,13 +158,13 @@ def _is_not(condition: Column) -> Column:
     return ~F.coalesce(condition, F.lit(False))
 
 
-def _all_text() -> Column:
+def _all_text(contract: TradeContract) -> Column:
     """Join the free texts of a trade; the separator keeps broken characters apart."""
     # What must equal a text of ours, or is one of an enum's, needs no look.
     sure = ("message_id", "exchange", "asset_class", "side")
     texts = [
         f"trade.{name}"
-        for name, kind in TRADE_COLUMNS
+        for name, kind in contract.columns
         if kind in ("string", "list<string>") and name not in sure
     ]
     vendor = F.col("trade.vendor_data")

@@ -14,13 +14,11 @@ from pyiceberg.table import Table
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from k2_schemas import FileRegistry
-
 from . import gold, silver
 from .added_rows import read_added_rows
 from .batch_report import BatchReport
 from .candle_step import CandleStep
-from .catalog import load_table
+from .catalog import ensure_tables, load_table
 from .publish import (
     Guard,
     PublishedSnapshot,
@@ -32,14 +30,8 @@ from .publish import (
     read_published,
     stage_rows,
 )
-from .tables import (
-    DEAD_LETTERS,
-    GOLD_TRADES,
-    TRADE_COLUMNS,
-    TableSpec,
-    bronze_trades,
-    silver_trades,
-)
+from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, bronze_trades, silver_trades
+from .trade_contract import TradeContract
 
 ERROR_TYPES = ("schema", "completeness", "range", "consistency", "timeliness")
 
@@ -47,14 +39,14 @@ ERROR_TYPES = ("schema", "completeness", "range", "consistency", "timeliness")
 class Promotion:
     """The steps of one exchange (lower-case name) after Bronze."""
 
-    def __init__(self, exchange: str, catalog: SqlCatalog, registry: FileRegistry) -> None:
+    def __init__(self, exchange: str, catalog: SqlCatalog, contract: TradeContract) -> None:
         self.exchange = exchange
         self.bronze = bronze_trades(exchange)
         self.silver = silver_trades(exchange)
         self.candles = CandleStep(exchange, catalog)
         self._catalog = catalog
-        self._registry = registry
-        self._names = [name for name, _ in TRADE_COLUMNS]
+        self._contract = contract
+        self._widen_tables()
 
     def publish_verdicts(
         self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
@@ -67,9 +59,13 @@ class Promotion:
         now = datetime.now(UTC)
         rows = read_published(spark, self.bronze, published)
         verdicts = Observation()
-        judged = silver.judge(rows, self._registry).observe(verdicts, *_count_by_type())
+        judged = silver.judge(rows, self._contract).observe(verdicts, *_count_by_type())
         with guard.clock.measure("silver"):
-            staged = self._stage(silver.to_silver(judged, now), self.silver, guard)
+            accepted = silver.to_silver(judged, self._contract, now)
+            staged = self._stage(accepted, self.silver, guard)
+        if staged is not None and self._learn_schemas(verdicts):
+            # What was staged is never published; it goes when it has grown old.
+            return self.publish_verdicts(spark, published, guard)
         count = staged.row_count if staged else self._count_held(self.silver, guard)
         with guard.clock.measure("dead_letters"):
             dead_count = published.row_count - count
@@ -126,7 +122,8 @@ class Promotion:
     ) -> int:
         """Publish the rows that Gold lacks: distinct = known + new, or nothing."""
         known = gold.find_known(ids, self._load(GOLD_TRADES), self.exchange, tally.ranges)
-        rows = gold.to_gold(read_published(spark, self.silver, published), self._names)
+        names = [name for name, _ in self._contract.columns]
+        rows = gold.to_gold(read_published(spark, self.silver, published), names)
         if tally.repeated.num_rows:
             rows = gold.drop_repeats(rows, tally.repeated)
         if known.num_rows:
@@ -135,6 +132,20 @@ class Promotion:
         # Refused: another driver has published the batch, and what it added is known here.
         publish_rows(rows, GOLD_TRADES, guard, added)
         return added
+
+    def _learn_schemas(self, verdicts: Observation) -> bool:
+        """Ask the registry for the schema ids of frames that nobody could read."""
+        unknown = verdicts.get["unknown_ids"]
+        if not unknown or not self._contract.learn(unknown):
+            return False
+        self._widen_tables()
+        return True
+
+    def _widen_tables(self) -> None:
+        """Give Silver and Gold the columns that the contract has beyond V2's."""
+        added = self._contract.added_columns
+        specs = (self.silver.with_columns(added), GOLD_TRADES.with_columns(added))
+        ensure_tables(self._catalog, specs)
 
     def _stage(self, rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
         return None if spec.name in guard.held else stage_rows(rows, spec, guard)
@@ -160,8 +171,10 @@ def _count_by_type() -> list[Column]:
     Spark would otherwise push the filter below decoding, with a copy of the whole of it.
     """
     dead = F.col("error_type")
-    return [F.count_if(dead == kind).alias(kind) for kind in ERROR_TYPES]
+    unknown = F.col("error_reason").startswith("unknown schema id")
+    unknown_ids = F.collect_set(F.when(unknown, F.col("schema_id"))).alias("unknown_ids")
+    return [*(F.count_if(dead == kind).alias(kind) for kind in ERROR_TYPES), unknown_ids]
 
 
 def _read_counts(verdicts: Observation) -> dict[str, int]:
-    return {kind: count for kind, count in verdicts.get.items() if count}
+    return {kind: verdicts.get[kind] for kind in ERROR_TYPES if verdicts.get[kind]}

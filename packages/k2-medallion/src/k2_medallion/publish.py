@@ -86,7 +86,7 @@ def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
     attempt = uuid.uuid4().hex
     spark.conf.set(_WAP_ID, guard.publish_id)
     try:
-        rows.writeTo(table_name(spec)).option(f"snapshot-property.{_ATTEMPT}", attempt).append()
+        fit_columns(rows, spec).writeTo(table_name(spec)).option(f"snapshot-property.{_ATTEMPT}", attempt).append()
     except Py4JJavaError as error:
         # Staging itself is refused when the id is already published.
         if _is_duplicate(error):
@@ -95,6 +95,13 @@ def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
     finally:
         spark.conf.unset(_WAP_ID)
     return _find_staged(_load(spark, spec), spec, attempt)
+
+
+def fit_columns(rows: DataFrame, spec: TableSpec) -> DataFrame:
+    """Add, as NULL, the columns that a table has got since: by another exchange's newer schema."""
+    held = rows.sparkSession.table(table_name(spec)).schema
+    lacking = [field for field in held if field.name not in rows.columns]
+    return rows.withColumns({f.name: F.lit(None).cast(f.dataType) for f in lacking})
 
 
 def stage_nothing(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:

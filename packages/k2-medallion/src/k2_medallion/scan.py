@@ -18,6 +18,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DateType,
     DecimalType,
     IcebergType,
@@ -35,6 +36,7 @@ from .window import Window
 
 _TYPES: dict[type[IcebergType], str] = {
     BinaryType: "BLOB",
+    BooleanType: "BOOLEAN",
     DateType: "DATE",
     IntegerType: "INTEGER",
     LongType: "BIGINT",

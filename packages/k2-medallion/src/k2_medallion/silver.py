@@ -7,26 +7,24 @@ from datetime import datetime
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from k2_schemas import FileRegistry
 from k2_validation import SILVER_TRADES
 
 from .decode import decode
-from .tables import TRADE_COLUMNS
-
-_TRADE_NAMES = [name for name, _ in TRADE_COLUMNS]
+from .trade_contract import TradeContract
 
 
-def judge(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
+
+def judge(bronze: DataFrame, contract: TradeContract) -> DataFrame:
     """Decode Bronze rows and apply the Silver rules (batch or streaming).
 
-    Returns the 15 trade columns (NULL where a row does not decode), `bronze` (the whole Bronze row
+    Returns the contract's trade columns (NULL where a row does not decode), `bronze` (the whole Bronze row
     as a struct), `schema_id`, and the verdict: `accepted` (never NULL), `error_reason` and
     `error_type`.
     """
-    tagged: DataFrame = SILVER_TRADES.tag(decode(bronze, registry))
+    tagged: DataFrame = SILVER_TRADES.tag(decode(bronze, contract))
     broken = F.col("frame_error").isNotNull()
     return tagged.select(
-        *_TRADE_NAMES,
+        *(name for name, _ in contract.columns),
         "bronze",
         "schema_id",
         (F.col("k2_valid") & ~broken).alias("accepted"),
@@ -35,10 +33,10 @@ def judge(bronze: DataFrame, registry: FileRegistry) -> DataFrame:
     )
 
 
-def to_silver(judged: DataFrame, validated_at: datetime) -> DataFrame:
+def to_silver(judged: DataFrame, contract: TradeContract, validated_at: datetime) -> DataFrame:
     """Return the accepted rows as Silver rows."""
     return judged.where("accepted").select(
-        *_TRADE_NAMES,
+        *(name for name, _ in contract.columns),
         F.lit(validated_at).alias("validation_timestamp"),
         F.col("bronze.ingestion_timestamp").alias("bronze_ingestion_timestamp"),
         "schema_id",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 NAMESPACE = "market"
 
@@ -70,6 +70,10 @@ class TableSpec:
     def properties(self) -> dict[str, str]:
         """All Iceberg table properties."""
         return {**_PROPERTIES, **self.overrides}
+
+    def with_columns(self, added: Iterable[Column]) -> TableSpec:
+        """Return the spec with more columns at its end."""
+        return replace(self, columns=(*self.columns, *added))
 
     @property
     def column_names(self) -> tuple[str, ...]:
