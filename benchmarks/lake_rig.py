@@ -14,10 +14,10 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from k2_cli.broker import Broker, kafka_jars
 from platformdirs import user_cache_path
 from pyspark.sql import SparkSession
 
+from k2_cli.broker import Broker, kafka_jars
 from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
 from k2_medallion.batch_report import BatchReport
 from k2_medallion.flow import Flow, Sink
@@ -27,7 +27,10 @@ from k2_schemas import Trade, TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import trades_topic
 
-SYMBOLS = tuple(f"{base}/USDT" for base in "BTC ETH BNB SOL XRP DOGE ADA TRX LINK AVAX".split())
+SYMBOLS = tuple(
+    f"{base}/USDT"
+    for base in ["BTC", "ETH", "BNB", "SOL", "XRP", "DOGE", "ADA", "TRX", "LINK", "AVAX"]
+)
 TRADES_PER_S = 2_000
 """Event time: how many trades of an exchange one second holds."""
 
@@ -83,9 +86,7 @@ class BatchLog:
 
 
 @contextmanager
-def open_rig(
-    driver_memory: str = "2g", settings: Mapping[str, str] | None = None
-) -> Iterator[Rig]:
+def open_rig(driver_memory: str = "2g", settings: Mapping[str, str] | None = None) -> Iterator[Rig]:
     """Start a broker and a Spark session in a folder that is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="k2-bench-"))
     cache = user_cache_path("k2")

@@ -1,15 +1,28 @@
 """The k2-feed command: what it prints and how it ends. Kafka is never reached here."""
 
-import os
+import asyncio
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from k2_feed.__main__ import app
+from k2_connectors import CheckpointFile, Kraken, Position
+from k2_connectors.testing import (
+    Ledger,
+    MarketModel,
+    MemoryPublisher,
+    ReplayExchange,
+    play_model,
+)
+from k2_feed.__main__ import _open_feed, app
+from k2_feed.settings import ContinuitySettings, ExchangeSettings, FeedSettings
 
+PAIRS = {"binance": ["BTCUSDT", "ETHUSDT"], "kraken": ["BTC/USD", "ETH/USD"]}
 KRAKEN = '[[exchanges]]\nname = "kraken"\nsymbols = ["BTC/USD"]\n'
 
 
@@ -30,21 +43,139 @@ def assert_one_sentence(result: Result, sentence: str) -> None:
     assert (f"k2-feed: {sentence}\n", "", 1) == (result.stderr, result.stdout, result.exit_code)
 
 
-def test_check_accepts_a_good_file_and_touches_no_kafka(config: Path):
-    """As a real process: --check says which venues it would feed and ends with 0."""
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[int]:
+    """A live replay exchange of two venues; gives its port."""
+    ports: queue.Queue[int] = queue.Queue()
+    ended = threading.Event()
+    emissions = play_model(MarketModel(7, 1_790_000_000_000_000), 200, bad_input=False)
+
+    async def serve() -> None:
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            async with ReplayExchange(emissions, PAIRS, ledger, live=True).serve(0) as port:
+                ports.put(port)
+                while not ended.is_set():
+                    await asyncio.sleep(0.02)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+    thread.start()
+    yield ports.get(timeout=30)
+    ended.set()
+    thread.join(30)
+
+
+def write_config(path: Path, port: int, kraken: str = "BTC/USD", binance: str = "BTC/USDT") -> None:
+    """Configure both venues at the replay exchange, and a Kafka that is not there."""
+    path.write_text(
+        f"""
+[kafka]
+bootstrap_servers = "127.0.0.1:1"
+[[exchanges]]
+name = "kraken"
+symbols = ["{kraken}"]
+url = "ws://127.0.0.1:{port}/kraken"
+[[exchanges]]
+name = "binance"
+symbols = ["{binance}"]
+url = "ws://127.0.0.1:{port}/binance"
+"""
+    )
+
+
+def run_feed(config: Path, *options: str) -> tuple[int, str, list[str]]:
+    """Run k2-feed as a real process to its end; return exit code, stdout, and stderr's lines."""
     result = subprocess.run(
-        [sys.executable, "-m", "k2_feed", "--config", str(config), "--check"],
+        [sys.executable, "-m", "k2_feed", "--config", str(config), *options],
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {"K2_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"},
     )
+    return result.returncode, result.stdout, result.stderr.splitlines()
 
-    assert (f"{config} is fine: kraken, binance\n", "", 0) == (
-        result.stdout,
-        result.stderr,
-        result.returncode,
+
+def test_check_finds_that_no_broker_answers(config: Path, exchange: int):
+    """Exchanges and symbols are right; Kafka's address is what is left to correct."""
+    write_config(config, exchange)
+    code, out, said = run_feed(config, "--check")
+
+    assert (code, out, len(said)) == (1, "", 1)
+    assert said[0].startswith("k2-feed: no Kafka broker answers at 127.0.0.1:1: ")
+    assert said[0].endswith("start it, or correct kafka.bootstrap_servers")
+
+
+def test_an_ordinary_start_finds_that_no_broker_answers(config: Path, exchange: int):
+    """Before a socket is opened, in the same words."""
+    write_config(config, exchange)
+    code, out, said = run_feed(config)
+
+    assert (code, out, len(said)) == (1, "", 1)
+    assert said[0].startswith("k2-feed: no Kafka broker answers at 127.0.0.1:1: ")
+
+
+@pytest.mark.parametrize(
+    ("symbols", "sentence"),
+    [
+        (
+            {"binance": "NOSUCH/USDT"},
+            "binance refused NOSUCHUSDT: its REST knows no such pair (HTTP status 400: ",
+        ),
+        ({"kraken": "NOSUCH/USD"}, "kraken refused NOSUCH/USD: Currency pair not supported"),
+    ],
+)
+def test_check_names_a_symbol_that_the_exchange_does_not_have(
+    config: Path, exchange: int, symbols: dict[str, str], sentence: str
+):
+    """Kraken's socket says so, Binance's keeps silent and its REST answers 400."""
+    write_config(config, exchange, **symbols)
+    code, out, said = run_feed(config, "--check")
+
+    assert (code, out, len(said)) == (1, "", 1)
+    assert said[0].startswith(f"k2-feed: {sentence}")
+    assert said[0].endswith("correct the symbols of this exchange in the configuration")
+
+
+@pytest.mark.parametrize("key", ["url", "rest_url"])
+def test_check_names_an_endpoint_that_does_not_answer(config: Path, exchange: int, key: str):
+    """Sockets and REST alike, with what the network said."""
+    write_config(config, exchange)
+    wrong = "ws://127.0.0.1:1/binance" if key == "url" else "http://127.0.0.1:1"
+    if key == "url":
+        config.write_text(config.read_text().replace(f"ws://127.0.0.1:{exchange}/binance", wrong))
+    else:
+        config.write_text(config.read_text() + f'rest_url = "{wrong}"\n')
+    code, out, said = run_feed(config, "--check")
+
+    assert (code, out, len(said)) == (1, "", 1)
+    assert said[0].startswith(f"k2-feed: binance cannot be used at {wrong}")
+    assert "check the network" in said[0]
+
+
+def test_an_endpoint_that_is_another_exchange_is_named(config: Path, exchange: int):
+    """It answers, but nothing that this venue calls an acknowledgement."""
+    write_config(config, exchange)
+    text = config.read_text().replace(f"{exchange}/binance", f"{exchange}/nothing")
+    config.write_text(text)
+    code, out, said = run_feed(config, "--check")
+
+    assert (code, out, len(said)) == (1, "", 1)
+    assert f"k2-feed: binance cannot be used at ws://127.0.0.1:{exchange}/nothing" in said[0]
+
+
+def test_the_checkpoint_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between two reads another feed might have written it."""
+    path = tmp_path / "positions.json"
+    CheckpointFile(path).write({"kraken": {"BTC/USD": Position(7, 9)}})
+    settings = FeedSettings(
+        exchanges=[ExchangeSettings(name="kraken", symbols=["BTC/USD"])],
+        feed=ContinuitySettings(checkpoint=path),
     )
+    reads = []
+    read = CheckpointFile.read
+    monkeypatch.setattr(CheckpointFile, "read", lambda file: reads.append(file.path) or read(file))
+    feed = _open_feed(settings, [Kraken(["BTC/USD"])], MemoryPublisher())
+
+    assert reads == [path]
+    assert feed._marks.positions() == {"kraken": {"BTC/USD": Position(7, 9)}}
 
 
 def test_an_unknown_exchange_is_one_sentence(config: Path):

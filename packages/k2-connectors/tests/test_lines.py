@@ -20,7 +20,8 @@ from k2_connectors.venue import Decoded
 from k2_schemas import InstrumentList
 
 S = 1_000_000_000
-ACK = Decoded(acknowledged=["AB", "CB"])
+PAIRS = ["AB", "CB"]
+ACK = Decoded(acknowledged=PAIRS)
 
 
 class Venue:
@@ -34,9 +35,13 @@ class Venue:
     def __init__(self, ping_every_s: float = 0.0) -> None:
         self.ping_every_s = ping_every_s
 
-    def subscribe_frames(self) -> Sequence[str]:
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
         """One request."""
-        return ["subscribe"]
+        return ["subscribe " + " ".join(pairs)]
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """One request."""
+        return ["unsubscribe " + " ".join(pairs)]
 
     def ping_frame(self) -> str:
         """A ping."""
@@ -46,7 +51,7 @@ class Venue:
 def go_live(lines: Lines, now_ns: int) -> int:
     """Open and acknowledge the line that is asked for; return it."""
     (opened,) = [action for action in lines.act(now_ns) if isinstance(action, Open)]
-    assert lines.open(opened.line, now_ns) == [Send(opened.line, "subscribe")]
+    assert lines.open(opened.line, now_ns) == [Send(opened.line, "subscribe AB CB")]
     assert lines.hear(opened.line, ACK, now_ns)
     return opened.line
 
@@ -54,7 +59,7 @@ def go_live(lines: Lines, now_ns: int) -> int:
 def test_a_session_is_live_once_every_pair_is_acknowledged():
     """One missing acknowledgement is a symbol that will be silent."""
     session = Session(Venue(), "wss://one", 0)  # type: ignore[arg-type]
-    session.open(0)
+    session.open(PAIRS, 0)
     session.hear(Decoded(acknowledged=["AB"]), 1)
     assert session.stage is Stage.SUBSCRIBING
     session.hear(Decoded(acknowledged=["CB"]), 2)
@@ -76,7 +81,7 @@ def test_a_stage_that_takes_too_long_is_a_fault(
     """Connecting, subscribing and silence each have their time."""
     session = Session(Venue(), "wss://one", 0)  # type: ignore[arg-type]
     if "open" in steps:
-        session.open(0)
+        session.open(PAIRS, 0)
     if "ack" in steps:
         session.hear(ACK, 0)
 

@@ -21,7 +21,7 @@ from k2_connectors import (
     open_venue,
     read_frames,
 )
-from k2_connectors.rest import RestRequest, RestResponse
+from k2_connectors.rest import Hole, RestRequest, RestResponse
 from k2_connectors.testing import Emission, Payloads, SentTrade, check_venue
 from k2_connectors.testing.dialects import DIALECTS
 from k2_connectors.testing.tape import History
@@ -140,8 +140,8 @@ def test_a_resent_trade_is_the_same_trade(name: str):
 def test_the_exchange_understands_the_subscription(name: str):
     """The server reads every pair from the client's request, and its replies are control."""
     venue, dialect = open_known(name), DIALECTS[name]
-    requests = [json.loads(text) for text in venue.subscribe_frames()]
     pairs = [instrument.pair for instrument in venue.instruments]
+    requests = [json.loads(text) for text in venue.subscribe_frames(pairs)]
 
     assert [pair for request in requests for pair in dialect.subscribes(request)] == pairs
     replies = [reply for request in requests for reply in dialect.answer(request, pairs)]
@@ -235,7 +235,14 @@ def test_every_venue_passes_the_kit_that_others_use(name: str, count: int):
         assert found is not None
         return RestResponse(found.status, {}, found.body.encode())
 
-    requests = [json.loads(text) for text in open_known(name).subscribe_frames()]
+    def answer_unknown() -> RestResponse:
+        """What REST says when it lists no pair at all."""
+        url = urlsplit(open_known(name).first_request(Hole(pairs[0], 0, 0)).url)
+        found = dialect.answer_get(url.path, dict(parse_qsl(url.query)), [], history)
+        assert found is not None
+        return RestResponse(found.status, {}, found.body.encode())
+
+    requests = [json.loads(text) for text in open_known(name).subscribe_frames(pairs)]
     payloads = Payloads(
         symbols=SYMBOLS[name],
         frames=[(dialect.render([trade]).encode(), [trade]) for trade in trades[:3]],
@@ -246,6 +253,7 @@ def test_every_venue_passes_the_kit_that_others_use(name: str, count: int):
         answer=answer,
         control=[f.encode() for f in [*dialect.greet(), *filter(None, [dialect.heartbeat])]],
         refusals=[dialect.refuse(request, pairs[0])[0].encode() for request in requests],
+        unknown_pairs=[answer_unknown()],
     )
     check_venue(find_venue(name), payloads)
 

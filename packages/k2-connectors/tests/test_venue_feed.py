@@ -7,9 +7,9 @@ refuses and fails; the process is killed and starts again from its checkpoint. T
 import heapq
 import json
 import random
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from k2_connectors.checkpoint import Position, Watermarks, rebuild_positions
 from k2_connectors.continuity import Continuity
-from k2_connectors.event import BACKFILL, ORIGIN, Gap
+from k2_connectors.errors import SubscriptionChangeError, SubscriptionRejectedError
+from k2_connectors.event import BACKFILL, ORIGIN, Gap, Status
 from k2_connectors.lines import Close, Open, Send
 from k2_connectors.rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
 from k2_connectors.sequencer import Sequencer
+from k2_connectors.subscriptions import Subscription
 from k2_connectors.venue import Decoded, TradeFactories
 from k2_connectors.venue_feed import DeadLetter, Fetch, VenueFeed
 from k2_schemas import InstrumentList, Trade
@@ -29,26 +31,41 @@ from k2_schemas import InstrumentList, Trade
 S = 1_000_000_000
 EPOCH_US = 1_790_000_000_000_000
 PAIRS = ("AAAUSD", "BBBUSD")
+SYMBOLS = ("AAA/USD", "BBB/USD")
+MORE_SYMBOLS = ("CCC/USD", "DDD/USD")
+REFUSED = "ZZZ/USD"
+"""A symbol that the exchange refuses on the socket."""
+UNKNOWN = "YYY/USD"
+"""A symbol that the exchange acknowledges, as Binance does; only REST knows better."""
 PAGE = 20
 
 
 class TinyVenue:
-    """The smallest venue there is: frames and pages are JSON lists of [pair, id, is dead]."""
+    """The smallest venue there is: frames and pages are JSON lists of [pair, id, is dead].
+
+    {"ack": pairs} acknowledges, {"refused": pair} refuses, and names none if that is empty.
+    """
 
     name = "tiny"
     rest_limit = RestLimit(weight=60, per_s=10.0)
     ping_every_s = 2.0
     urls = ("wss://one", "wss://two")
 
-    def __init__(self) -> None:
-        self.instruments = InstrumentList(
-            "tiny", ["AAA/USD", "BBB/USD"], lambda base, quote: base + quote
-        )
+    def __init__(self, symbols: Iterable[str] = SYMBOLS) -> None:
+        self.instruments = InstrumentList("tiny", symbols, lambda base, quote: base + quote)
         self._factories = TradeFactories(self.instruments)
 
-    def subscribe_frames(self) -> Sequence[str]:
+    def of(self, symbols: Iterable[str]) -> "TinyVenue":
+        """Another of the same."""
+        return TinyVenue(symbols)
+
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
         """Subscribe everything at once."""
-        return ["subscribe"]
+        return [" ".join(["subscribe", *pairs])]
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Leave everything at once."""
+        return [" ".join(["unsubscribe", *pairs])]
 
     def ping_frame(self) -> str:
         """Ask for a pong."""
@@ -57,8 +74,10 @@ class TinyVenue:
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Read a control word or a batch of trades."""
         content = json.loads(frame)
-        if content == "ack":
-            return Decoded(control="ack", acknowledged=PAIRS)
+        if isinstance(content, dict) and "refused" in content:
+            raise SubscriptionRejectedError("tiny", "no", list(filter(None, [content["refused"]])))
+        if isinstance(content, dict):
+            return Decoded(control="ack", acknowledged=content["ack"])
         if isinstance(content, str):
             return Decoded(control=content, closing=content == "shutdown")
         dead = [(pair, trade_id) for pair, trade_id, is_dead in content if is_dead]
@@ -77,7 +96,8 @@ class TinyVenue:
         if response.status == 429:
             return RestPage(retry_after_s=float(response.headers["retry-after"]))
         if response.status != 200:
-            return RestPage(problem=f"status {response.status}")
+            unknown = response.status == 404
+            return RestPage(problem=f"status {response.status}", unknown_pair=unknown)
         rows = json.loads(response.body)
         hole = request.hole
         inside = [row for row in rows if hole.first_id <= row[1] <= hole.last_id]
@@ -113,6 +133,7 @@ class Faults:
     rest_lag_s: float = 0.0
     crash: float = 0.0
     dead: float = 0.0
+    change: float = 0.0
 
 
 ALL_FAULTS = Faults(
@@ -127,7 +148,7 @@ class Socket:
     """One connection as the exchange sees it."""
 
     open: bool = True
-    subscribed: bool = False
+    subscribed: set[str] = field(default_factory=set)
     deaf: bool = False
 
 
@@ -147,7 +168,16 @@ class World:
     dead: set[tuple[str, int]] = field(default_factory=set)
     letters: set[tuple[str, int]] = field(default_factory=set)
     gaps: list[Gap] = field(default_factory=list)
-    runs: list[list[Trade]] = field(default_factory=list)
+    runs: list[list[tuple[int, Trade]]] = field(default_factory=list)
+    """What each process passed on, with the number of the pair's subscription."""
+    market: Sequence[str] = PAIRS
+    """The pairs that trade, subscribed or not."""
+    names_refused: bool = True
+    changes: list[Subscription] = field(default_factory=list)
+    eras: Counter[str] = field(default_factory=Counter)
+    """How often each pair was left."""
+    first_ids: dict[str, int] = field(default_factory=dict)
+    """Where the promise for a pair in force begins."""
     most_held: int = 0
     crashes: int = 0
 
@@ -155,19 +185,19 @@ class World:
         self.random = random.Random(self.seed)
         self.events: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
-        self.next_ids = {pair: self.random.randrange(1, 10**6) for pair in PAIRS}
-        self.start_process(Watermarks())
+        self.next_ids = {pair: self.random.randrange(1, 10**6) for pair in self.market}
+        self.start_process(Watermarks(), SYMBOLS)
 
     # -- the process --------------------------------------------------------------------------
 
-    def start_process(self, marks: Watermarks) -> None:
+    def start_process(self, marks: Watermarks, symbols: Iterable[str]) -> None:
         """Start a feed from what is safe."""
         self.generation = getattr(self, "generation", 0) + 1
         self.marks = marks
         positions: dict[str, Position] = dict(rebuild_positions(self.kafka).get("tiny", {}))
         positions.update(marks.positions().get("tiny", {}))
         self.feed = self.make_feed(
-            TinyVenue(), self.now_ns, positions, lines=self.lines, seed=self.seed
+            TinyVenue(symbols), self.now_ns, positions, lines=self.lines, seed=self.seed
         )
         self.sockets: dict[int, Socket] = {}
         self.runs.append([])
@@ -177,13 +207,21 @@ class World:
         """Kill -9: half of what was not acknowledged is in Kafka all the same."""
         self.crashes += 1
         self.kafka += [trade for trade in self.queue if self.random.random() < 0.5]
-        self.start_process(Watermarks(self.marks.positions()))
+        self.changes.clear()
+        symbols = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
+        self.start_process(Watermarks(self.marks.positions()), symbols)
 
     def publish(self, events: Sequence[Any]) -> None:
         """Do with a feed's events what k2-feed does."""
         for event in events:
-            if isinstance(event, Trade):
-                self.runs[-1].append(event)
+            if isinstance(event, Status) and event.kind in ("unsubscribed", "refused"):
+                for pair in event.pairs:
+                    self.marks.forget("tiny", pair)
+                    self.eras[pair] += 1
+                    self.first_ids.pop(pair, None)
+            elif isinstance(event, Trade):
+                self.first_ids.setdefault(event.pair, event.source_sequence or 0)
+                self.runs[-1].append((self.eras[event.pair], event))
                 self.marks.begin(event)
                 self.queue.append(event)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge, event)
@@ -210,7 +248,7 @@ class World:
 
     def emit(self) -> None:
         """Match a trade, or a few, and send them to whoever listens."""
-        pair = self.random.choice(PAIRS)
+        pair = self.random.choice(self.market)
         rows = []
         for _ in range(self.random.choice([1, 1, 1, 3])):
             trade_id = self.next_ids[pair]
@@ -221,7 +259,7 @@ class World:
                 self.dead.add((pair, trade_id))
             rows.append([pair, trade_id, (pair, trade_id) in self.dead])
         for line, socket in list(self.sockets.items()):
-            if socket.subscribed and socket.open:
+            if pair in socket.subscribed and socket.open:
                 self.send(line, socket, rows)
 
     def send(self, line: int, socket: Socket, content: Any) -> None:
@@ -267,6 +305,8 @@ class World:
             response = RestResponse(500, {}, b"oops")
         elif dice() < faults.rest_limited:
             response = RestResponse(429, {"retry-after": "3"}, b"")
+        elif request.hole.pair not in self.market:
+            response = RestResponse(404, {}, b"")
         else:
             pair, first_id = request.hole.pair, int(request.cursor)
             seen_ns = self.now_ns - int(faults.rest_lag_s * S)
@@ -328,11 +368,37 @@ class World:
         socket = self.sockets.get(line)
         if socket is None or not socket.open:
             return
-        if text == "subscribe" and self.random.random() >= self.faults.no_ack:
-            socket.subscribed = True
-            self.send(line, socket, "ack")
-        elif text == "ping":
+        kind, *pairs = text.split()
+        refused = REFUSED.replace("/", "")
+        if kind == "unsubscribe":
+            socket.subscribed.difference_update(pairs)
+        elif kind == "ping":
             self.send(line, socket, "pong")
+        elif self.random.random() >= self.faults.no_ack:
+            if refused in pairs:
+                self.send(line, socket, {"refused": refused if self.names_refused else ""})
+                pairs = [p for p in pairs if p != refused] if self.names_refused else []
+            socket.subscribed.update(pairs)
+            if pairs:
+                self.send(line, socket, {"ack": pairs})
+
+    def change(self) -> None:
+        """Somebody wants other symbols, or one that the exchange does not have."""
+        in_force = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
+        out_of_force = {*SYMBOLS, *MORE_SYMBOLS} - set(in_force)
+        dice = self.random.random()
+        if dice < 0.4 and len(in_force) > 1:
+            self.publish(self.feed.unsubscribe([self.random.choice(in_force)]))
+        elif dice < 0.8 and out_of_force:
+            self.subscribe(self.random.choice(sorted(out_of_force)))
+        else:
+            self.subscribe(self.random.choice([REFUSED, UNKNOWN]), *sorted(out_of_force)[:1])
+
+    def subscribe(self, *symbols: str) -> Subscription:
+        """Take up symbols."""
+        change = self.feed.subscribe(symbols, self.now_ns)
+        self.changes.append(change)
+        return change
 
     def run(self) -> "World":
         """Let the market trade, then let the feed come to rest."""
@@ -352,6 +418,8 @@ class World:
                 self.emit()
                 self.emissions_left -= 1
                 emit_at_ns = self.now_ns + int(self.random.expovariate(4) * S)
+                if self.faults.change and self.random.random() < self.faults.change:
+                    self.change()
                 if self.random.random() < self.faults.crash:
                     self.crash()
                 if not self.emissions_left:
@@ -369,7 +437,10 @@ class World:
             self.feed.continuity.is_complete()
             and self.feed.lines.live > 0
             and not self.queue
+            and all(change.is_done for change in self.changes)
+            and self.feed.lines.are_subscribed(self.feed.lines.pairs)
             and all(not socket.deaf for socket in self.sockets.values())
+            and all(s.subscribed == set(self.feed.lines.pairs) for s in self.sockets.values())
         )
 
     # -- the judge ----------------------------------------------------------------------------
@@ -377,25 +448,25 @@ class World:
     def breaches(self) -> list[str]:
         """Say what is wrong with what reached Kafka; empty means that the promise was kept."""
         wrong = [f"a gap that REST could have filled: {gap}" for gap in self.gaps]
-        for pair in PAIRS:
+        for pair in self.market:
             found = {t.source_sequence for t in self.kafka if t.pair == pair}
-            if found:
-                sent = {i for i in self.emitted[pair] if i >= min(found)}  # type: ignore[type-var]
+            unsent = found - {i for i in self.emitted[pair] if (pair, i) not in self.dead}
+            wrong += [f"{pair}: never sent {unsent}"] if unsent else []
+            if pair in self.first_ids:
+                sent = {i for i in self.emitted[pair] if i >= self.first_ids[pair]}
                 expected = {i for i in sent if (pair, i) not in self.dead}
                 unlettered = {i for i in sent - expected if (pair, i) not in self.letters}
                 wrong += [f"{pair}: no dead letter of {unlettered}"] if unlettered else []
                 wrong += [f"{pair}: lost {sorted(expected - found)}"] if expected - found else []
-                wrong += [f"{pair}: never sent {found - expected}"] if found - expected else []
         for run in self.runs:
-            for pair in PAIRS:
-                ids = [t.source_sequence for t in run if t.pair == pair]
+            for pair, era in {(trade.pair, era) for era, trade in run}:
+                trades = [t for number, t in run if (t.pair, number) == (pair, era)]
+                ids = [t.source_sequence for t in trades]
                 if len(ids) != len(set(ids)):
                     wrong.append(f"{pair}: passed on twice in one run")
                 for fetched in (False, True):
                     order = [
-                        t.source_sequence
-                        for t in run
-                        if t.pair == pair and (ORIGIN in t.vendor_data) is fetched
+                        t.source_sequence for t in trades if (ORIGIN in t.vendor_data) is fetched
                     ]
                     if order != sorted(order):  # type: ignore[type-var]
                         wrong.append(f"{pair}: out of order, fetched={fetched}: {order}")
@@ -450,6 +521,166 @@ CHANCES = st.floats(0, 0.3)
 def test_any_mix_of_faults_loses_and_doubles_nothing(seed: int, faults: Faults):
     """Hypothesis looks for the mix that breaks the promise, and would show the smallest one."""
     assert World(seed, faults, trades=30).run().breaches() == []
+
+
+CHANGING = replace(ALL_FAULTS, change=0.15)
+
+
+def change_symbols(seed: int, faults: Faults, trades: int = 60) -> World:
+    """A world whose symbols change while everything goes wrong."""
+    market = [symbol.replace("/", "") for symbol in (*SYMBOLS, *MORE_SYMBOLS)]
+    names = {"market": market, "names_refused": bool(seed % 2)}
+    return World(seed, faults, trades=trades, lines=1 + seed // 2 % 2, **names).run()
+
+
+def breaches_of_changes(world: World) -> list[str]:
+    """Say what is wrong with the symbols that were asked for."""
+    wrong = [f"{c.symbols} never settled" for c in world.changes if not c.is_done]
+    for change in world.changes:
+        bad = {REFUSED, UNKNOWN}.intersection(change.symbols)
+        # A refusal that names nothing and is late may hit the change after its own.
+        if change.refusal is not None and not bad and world.names_refused:
+            wrong += [] if "again" in str(change.refusal) else [f"refused: {change.symbols}"]
+    return wrong
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_symbols_that_change_in_the_middle_of_faults_lose_and_double_nothing(block: int):
+    """What is in force at the end is complete since it was subscribed; what was left has no gap."""
+    for seed in range(block * 40, block * 40 + 40):
+        world = change_symbols(seed, replace(CHANGING, crash=0.0 if seed % 3 else 0.01))
+        assert world.breaches() + breaches_of_changes(world) == [], seed
+
+
+def test_the_schedules_of_changes_hold_what_they_are_said_to():
+    """Symbols came, went, came again and were refused by socket and by REST."""
+    worlds = [change_symbols(seed, replace(CHANGING, crash=0.0)) for seed in range(30)]
+    refusals = [str(c.refusal) for w in worlds for c in w.changes if c.refusal is not None]
+
+    assert sum(world.eras.total() for world in worlds) > 60
+    assert sum(c.refusal is None for world in worlds for c in world.changes) > 40
+    assert [r for r in refusals if "refused YYYUSD: its REST knows no such pair" in r]
+    assert [r for r in refusals if "refused ZZZUSD: no" in r]
+    assert sum(world.feed.lines.reconnects for world in worlds) > 10
+
+
+def start_quiet_world(**options: Any) -> World:
+    """A world without faults in which 20 trades have come through."""
+    world = World(3, Faults(), trades=20, market=("AAAUSD", "BBBUSD", "CCCUSD"), **options)
+    assert world.run().breaches() == []
+    return world
+
+
+def test_a_new_symbol_begins_live_and_the_old_ones_do_not_notice():
+    """As at a first start: nothing of what it traded before is fetched."""
+    world = start_quiet_world()
+    traded_before = max(world.emitted["CCCUSD"])
+    change = world.subscribe("CCC/USD")
+    assert not change.is_done
+    world.run()
+
+    assert (change.is_done, change.refusal, world.breaches()) == (True, None, [])
+    found = sorted(t.source_sequence or 0 for t in world.kafka if t.pair == "CCCUSD")
+    assert found == list(range(traded_before + 1, max(world.emitted["CCCUSD"]) + 1))
+    assert (world.feed.continuity.backfilled, world.feed.lines.reconnects) == (0, 0)
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+def test_a_changed_set_is_what_a_new_connection_subscribes(rotates: bool):
+    """Reconnect and rotation alike ask for what is in force, in one request."""
+    world = start_quiet_world()
+    world.subscribe("CCC/USD")
+    world.publish(world.feed.unsubscribe(["AAA/USD"]))
+    world.run()
+    ((line, socket),) = world.sockets.items()
+    if rotates:
+        world.send(line, socket, "shutdown")
+    else:
+        world.cut(line, socket)
+    world.run()
+    ((successor, socket),) = world.sockets.items()
+
+    assert successor != line
+    assert socket.subscribed == {"BBBUSD", "CCCUSD"}
+    assert world.breaches() == []
+
+
+def test_a_symbol_that_is_left_leaves_no_hole_and_its_held_trades_go_on():
+    """What it lacks is asked of nobody any more, not even the answer under way is taken."""
+    world = start_quiet_world()
+    feed, last_id = world.feed, max(world.emitted["AAAUSD"])
+    frame = json.dumps([["AAAUSD", last_id + 3, False]]).encode()
+    (line,) = world.sockets
+    assert feed.hear(line, frame, EPOCH_US * 1000, world.now_ns) == []
+    feed.tick(world.now_ns + S)
+    assert feed.continuity.missing == 2
+    request = next(a.request for a in feed.act(world.now_ns + S) if isinstance(a, Fetch))
+    later = json.dumps([["AAAUSD", last_id + 5, False]]).encode()
+    assert feed.hear(line, later, EPOCH_US * 1000, world.now_ns + S) == []
+    events = feed.unsubscribe(["AAA/USD"])
+
+    held = [e.source_sequence for e in events if isinstance(e, Trade)]
+    assert (held, events[-1]) == (
+        [last_id + 5],
+        Status("tiny", "unsubscribed", "AAA/USD", ("AAAUSD",)),
+    )
+    rows = [["AAAUSD", last_id + n, False] for n in (1, 2)]
+    answer = RestResponse(200, {}, json.dumps(rows).encode())
+    assert feed.answer(request, answer, 0, world.now_ns + S) == []
+    assert feed.hear(line, later, EPOCH_US * 1000, world.now_ns + S) == []
+    assert (feed.continuity.missing, feed.continuity.held, feed.continuity.gaps) == (0, 0, 0)
+    assert feed.symbols == ["BBB/USD"]
+
+
+@pytest.mark.parametrize("names_refused", [True, False])
+def test_a_refused_symbol_is_named_and_nothing_else_changes(names_refused: bool):
+    """All or none: what was asked for together with it is not subscribed either."""
+    world = start_quiet_world(names_refused=names_refused)
+    change = world.subscribe("CCC/USD", REFUSED)
+    world.run()
+
+    assert change.is_done
+    assert isinstance(change.refusal, SubscriptionRejectedError)
+    assert "ZZZUSD" in change.refusal.pairs
+    assert world.feed.symbols == list(SYMBOLS)
+    assert [socket.subscribed for socket in world.sockets.values()] == [set(PAIRS)]
+    assert (world.breaches(), world.feed.lines.reconnects) == ([], 0)
+
+
+def test_a_symbol_that_only_rest_knows_to_be_wrong_is_refused():
+    """Binance acknowledges any stream; without REST it would be silence."""
+    world = start_quiet_world()
+    change = world.subscribe(UNKNOWN)
+    world.run()
+
+    assert change.refusal is not None
+    assert change.refusal.pairs == ("YYYUSD",)
+    assert (world.feed.symbols, world.breaches()) == (list(SYMBOLS), [])
+
+
+def test_a_wrong_symbol_of_the_configuration_ends_the_feed_though_the_socket_accepts_it():
+    """At the first look over REST, which every symbol without a position gets."""
+    feed = VenueFeed(TinyVenue([*SYMBOLS, UNKNOWN]), 0, {"AAAUSD": Position(7, 0)})
+    (first,) = [a.request for a in feed.act(0) if isinstance(a, Fetch)]
+    feed.answer(first, RestResponse(200, {}, b"[]"), 0, 1)
+    (second,) = [a.request for a in feed.act(1) if isinstance(a, Fetch)]
+
+    assert (first.hole.pair, second.hole.pair) == ("BBBUSD", "YYYUSD")
+    with pytest.raises(SubscriptionRejectedError, match="refused YYYUSD: its REST knows no"):
+        feed.answer(second, RestResponse(404, {}, b""), 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "reason"),
+    [(["CCC/USD"], "not subscribed"), (list(SYMBOLS), "no symbol would be left")],
+)
+def test_what_cannot_be_left_is_refused_and_nothing_is(symbols: list[str], reason: str):
+    """A misspelt symbol, and the last one."""
+    feed = VenueFeed(TinyVenue(), 0)
+    with pytest.raises(SubscriptionChangeError, match=reason):
+        feed.unsubscribe(symbols)
+
+    assert feed.symbols == list(SYMBOLS)
 
 
 def test_a_world_without_faults_is_quiet():

@@ -18,7 +18,7 @@ from k2_medallion import (
     bronze_trades,
     silver_trades,
 )
-from k2_medallion.audit import OffsetRange, Retention, audit_lake, list_holes
+from k2_medallion.audit import OffsetRange, audit_lake, list_holes
 from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -295,25 +295,34 @@ def test_the_first_offset_that_kafka_still_holds_must_be_there(rows):
     assert breach.examples == (f"{TOPIC}/0 offsets 0 to 0",)
 
 
-def test_days_that_retention_removed_are_no_breach(rows):
-    """Bronze has lost its first batch with its day; Kafka has forgotten the same offsets."""
-    long_ago = NOW - timedelta(days=20)
+@pytest.mark.parametrize(("days", "expected"), [(20, set()), (3, {BRONZE.name, SILVER.name})])
+def test_days_that_retention_removed_are_no_breach(rows, days, expected):
+    """Bronze has lost its first batch: with its day when that is old, or else by a fault."""
+    ago = NOW - timedelta(days=days)
     first = rows.tables[BRONZE.name][0]["ingestion_timestamp"]
     for row in rows.tables[SILVER.name]:
         if row["bronze_ingestion_timestamp"] == first:
-            row["bronze_ingestion_timestamp"] = long_ago
+            row["bronze_ingestion_timestamp"] = ago
     rows.tables[BRONZE.name] = [
-        r for r in rows.tables[BRONZE.name] if r["ingestion_timestamp"] != first
+        row for row in rows.tables[BRONZE.name] if row["ingestion_timestamp"] != first
     ]
-    # What Kafka holds a little longer than Bronze is excused, too.
+    # Kafka still holds some of it: it counts days from another hour than Bronze.
     kafka = KAFKA | {(TOPIC, 0): OffsetRange(2, 7)}
 
-    assert rows.audit(kafka).breaches == []
-    longer = Retention(bronze_days=30)
-    assert broken(audit_lake(rows.home, lambda topics: kafka, kept=longer)) == {
-        BRONZE.name,
-        SILVER.name,
-    }
+    assert broken(rows.audit(kafka)) == expected
+
+
+def test_a_trade_that_silver_no_longer_keeps_is_compared_no_more(rows):
+    """Gold is for ever; a Silver row that should still be there is missed."""
+    old, young = (NOW - timedelta(days=days) for days in (40, 20))
+    extra = trade_row(make_trade(99)) | {"timestamp": old}
+    rows.tables[GOLD_TRADES.name].append(extra)
+    del rows.tables[GOLD_CANDLES.name][:]
+    assert rows.audit(KAFKA).breaches == []
+
+    rows.write(GOLD_TRADES, trade_row(make_trade(98)) | {"timestamp": young})
+    (breach,) = audit_lake(rows.home).breaches
+    assert breach.examples[0].startswith("BTC/USDT 98 (")
 
 
 def test_a_hole_below_what_kafka_holds_is_not_judged(rows):

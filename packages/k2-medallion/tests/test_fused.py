@@ -74,11 +74,13 @@ def finish(sink, spark):
 
 def write_first(spark, sink):
     """Run the first batch."""
+    sink.read_positions(spark, {0, 1})
     write(spark, sink, FIRST, {0: 0, 1: 0}, {0: 3, 1: 3})
 
 
 def write_second(spark, sink):
     """Run the second batch."""
+    sink.read_positions(spark, {0, 1})
     write(spark, sink, SECOND, {0: 3, 1: 3}, {0: 5, 1: 4})
 
 
@@ -193,8 +195,10 @@ def test_what_an_earlier_driver_published_under_an_id_is_checked(spark, home, si
     spark.sql(f"CALL k2.system.set_current_snapshot('{bronze.identifier}', {first.snapshot_id})")
     more = [*SECOND, KafkaRecord(1, 4, CODEC.encode(make_trade(201)))]
 
+    driver = sink()
+    driver.read_positions(spark, {0, 1})
     with pytest.raises(ConservationError, match="as an earlier driver published") as caught:
-        write(spark, sink(), more, {0: 3, 1: 3}, {0: 5, 1: 5})
+        write(spark, driver, more, {0: 3, 1: 3}, {0: 5, 1: 5})
 
     assert (caught.value.expected, caught.value.found) == (3, 2)
 
@@ -221,3 +225,35 @@ def test_positions_do_not_trust_the_newest_day_alone(spark, sink):
 def test_an_empty_lake_has_no_positions(spark, sink):
     """A partition without rows is the flow's to start at earliest."""
     assert sink().read_positions(spark, {0, 1}) == {}
+
+
+def test_a_driver_that_slept_while_another_went_on_is_fenced(spark, sink):
+    """Its batch's id may have been forgotten; that the table's newest is not its own has not."""
+    sleeper = sink()
+    sleeper.read_positions(spark, {0, 1})
+    write_first(spark, sink())
+
+    with pytest.raises(FencedError):
+        write(spark, sleeper, SECOND, {0: 3, 1: 3}, {0: 5, 1: 4})
+
+
+def test_a_driver_that_slept_within_a_batch_is_fenced(spark, sink, monkeypatch):
+    """What it staged before it slept is not published after twenty minutes."""
+    write_first(spark, sink())
+    before = holdings(spark)
+    clock = publish.time.time
+    monkeypatch.setattr(publish.time, "time", lambda: clock() + 1_300 * (len(asked) > 0))
+    asked = []
+    original = publish.stage_rows
+
+    def stage_and_sleep(*args):
+        staged = original(*args)
+        asked.append(1)
+        return staged
+
+    monkeypatch.setattr(publish, "stage_rows", stage_and_sleep)
+
+    with pytest.raises(FencedError):
+        write_second(spark, sink())
+
+    assert holdings(spark) == before

@@ -184,7 +184,9 @@ def test_days_whose_time_is_over_go(spark, catalog, maintenance):
     days = [now.date() - timedelta(days=n) for n in (200, 91, 90, 1)]
     frame = spark.createDataFrame([(day,) for day in days], "dlq_date date")
     columns = [
-        "dlq_date" if name == "dlq_date" else f"CAST(NULL AS {kind.replace('timestamptz', 'timestamp')}) AS {name}"
+        "dlq_date"
+        if name == "dlq_date"
+        else f"CAST(NULL AS {kind.replace('timestamptz', 'timestamp')}) AS {name}"
         for name, kind in DEAD_LETTERS.columns
     ]
     frame.selectExpr(*columns).writeTo(table_name(DEAD_LETTERS)).append()

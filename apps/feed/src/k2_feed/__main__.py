@@ -22,6 +22,8 @@ from k2_connectors import (
     Feed,
     KafkaPublisher,
     Venue,
+    check_brokers,
+    check_endpoints,
     create_topics,
     open_venue,
     read_positions,
@@ -44,7 +46,10 @@ def feed(
             help="TOML file with the tables kafka and exchanges.", exists=True, dir_okay=False
         ),
     ],
-    check: Annotated[bool, typer.Option(help="Check the configuration and exit.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(help="Check the file, every exchange and symbol, and Kafka; then exit."),
+    ] = False,
 ) -> None:
     """Read the trades of the configured exchanges into Kafka until SIGTERM or Ctrl-C.
 
@@ -55,8 +60,10 @@ def feed(
         settings = read_settings(config)
         venues = [open_venue(e.name, e.symbols, e.url, e.rest_url) for e in settings.exchanges]
         if check:
+            asyncio.run(_check(settings, venues))
             typer.echo(f"{config} is fine: {', '.join(venue.name for venue in venues)}")
             return
+        check_brokers(settings.kafka.bootstrap_servers)
         create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
         publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
         feed = _open_feed(settings, venues, publisher)
@@ -75,16 +82,25 @@ def feed(
 def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPublisher) -> Feed:
     path = settings.feed.checkpoint
     checkpoint = None if path is None else CheckpointFile(path)
-    lost = checkpoint is not None and checkpoint.read() is None
+    positions = None if checkpoint is None else checkpoint.read()
+    if checkpoint is not None and positions is None:
+        positions = read_positions(settings.kafka.bootstrap_servers, venues)
     return Feed(
         venues,
         publisher,
         checkpoint=checkpoint,
-        positions=read_positions(settings.kafka.bootstrap_servers, venues) if lost else None,
+        positions=positions,
         contiguity=settings.feed.contiguity,
         backfill=settings.feed.backfill,
         connections=settings.feed.connections,
     )
+
+
+async def _check(settings: FeedSettings, venues: list[Venue]) -> None:
+    """Raise for the first exchange that cannot be fed as it is configured, then for Kafka."""
+    rest = settings.feed.contiguity and settings.feed.backfill
+    await asyncio.gather(*(check_endpoints(venue, rest=rest) for venue in venues))
+    check_brokers(settings.kafka.bootstrap_servers)
 
 
 def _serve_metrics(settings: FeedSettings, feed: Feed) -> None:

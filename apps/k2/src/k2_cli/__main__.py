@@ -214,6 +214,52 @@ def gaps(
 
 
 @app.command()
+def replay(
+    exchange: Annotated[
+        list[str] | None, typer.Option(help="Replay this one only. Repeatable.")
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option("--from", help="When Bronze took the first rows in, UTC.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", help="Before when Bronze took the last in, UTC.")
+    ] = None,
+    home: Home = Path(".k2"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per hour.")] = False,
+) -> None:
+    """Rebuild Silver, dead letters, Gold and candles of a time range from Bronze.
+
+    Appends only what they lack: a second run adds nothing. k2-lake must not run meanwhile.
+
+    Example: k2 replay --exchange binance --from 2026-11-23
+    """
+    from k2_lake.repair import replay as run_replay
+
+    from .repair import print_replay
+
+    bounds = (_in_utc(start), _in_utc(end))
+    reports = run_replay(LakeHome(home), exchange or (), *bounds, user_cache_path("k2"), os.environ)
+    print_replay(reports, as_json=as_json)
+
+
+@app.command()
+def maintain(
+    home: Home = Path(".k2"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per action.")] = False,
+) -> None:
+    """Keep the tables small, now: what k2-lake does all the while, for a lake without one.
+
+    Example: k2 maintain --home /var/k2
+    """
+    from k2_lake.repair import maintain as run_maintenance
+
+    from .repair import print_actions
+
+    actions = run_maintenance(LakeHome(home), user_cache_path("k2"), os.environ)
+    print_actions(actions, as_json=as_json)
+
+
+@app.command()
 def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
     """Look at what this machine has of what K2 needs; each lack comes with its cure.
 

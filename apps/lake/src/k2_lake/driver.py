@@ -25,11 +25,11 @@ from k2_medallion.maintain import Maintenance
 from k2_medallion.metrics import LakeMetrics
 from k2_medallion.promotion import Promotion
 from k2_medallion.spark import open_session
-from k2_medallion.stage import FusedStage, GoldStage, SilverStage, Stage, roll_forward
+from k2_medallion.stage import GoldStage, SilverStage, Stage, list_stages, roll_forward
 from k2_medallion.stage_flow import StageFlow
+from k2_medallion.trade_contract import TradeContract
 from k2_medallion.upkeep import UpkeepFlow
 from k2_medallion.watch import Watch, WatchFlow
-from k2_medallion.trade_contract import TradeContract
 from k2_schemas import FileRegistry, ServerRegistry
 from k2_schemas.registry import Registry
 
@@ -76,8 +76,7 @@ def run(
         )
         try:
             promotions = _make_promotions(settings, catalog)
-            stages = [stage for found in promotions for stage in _list_stages(found, catalog)]
-            # Of both topologies: the one that ran last may not be the one that runs now.
+            stages = [stage for found in promotions for stage in list_stages(found, catalog)]
             roll_forward(stages, spark)
             _run_flows(spark, _make_flows(settings, home, catalog, promotions, stages), stop)
         finally:
@@ -93,11 +92,6 @@ def _open_registry(settings: LakeSettings) -> Registry:
     folder, url = settings.schemas.folder, settings.schemas.url
     lock = FileRegistry.packaged() if folder is None else FileRegistry.from_folder(folder)
     return lock if url is None else ServerRegistry(url, lock)
-
-
-def _list_stages(promotion: Promotion, catalog: SqlCatalog) -> list[Stage]:
-    kinds = (FusedStage, SilverStage, GoldStage)
-    return [kind(promotion, catalog) for kind in kinds]
 
 
 def _make_flows(

@@ -2,14 +2,18 @@
 
 from .checkpoint import CheckpointFile, Position, Watermarks
 from .errors import (
+    BrokerSilentError,
     CheckpointError,
     ConformanceError,
     ConnectionLostError,
     ConnectorError,
+    EndpointError,
     LedgerConflictError,
     MissingExtraError,
     PublishError,
+    RecorderError,
     RecordingError,
+    SubscriptionChangeError,
     SubscriptionRejectedError,
     UnknownVenueError,
     VenueConflictError,
@@ -17,8 +21,10 @@ from .errors import (
 from .event import Gap, Status
 from .feed import Feed
 from .http import Rest, UrllibRest
-from .publish import KafkaPublisher, Publisher, create_topics
-from .record import RecordedFrame, read_frames
+from .log_events import LOG_EVENTS, LogEvent
+from .preflight import check_endpoints
+from .publish import KafkaPublisher, Publisher, check_brokers, create_topics
+from .record import RecordedFrame, read_frames, read_recording
 from .rest import (
     DeadRow,
     Hole,
@@ -31,7 +37,7 @@ from .rest import (
 )
 from .tail import read_positions
 from .trade_feed import TradeFeed, VenueStats
-from .transport import Connection, Transport, WebSocketTransport
+from .transport import Connection, Transport, TransportName, WebSocketTransport, open_transport
 from .venue import Decoded, Venue
 from .venue_feed import DeadLetter
 from .venues import (
@@ -45,8 +51,10 @@ from .venues import (
 )
 
 __all__ = [
+    "LOG_EVENTS",
     "VENUES",
     "Binance",
+    "BrokerSilentError",
     "CheckpointError",
     "CheckpointFile",
     "Coinbase",
@@ -57,17 +65,20 @@ __all__ = [
     "DeadLetter",
     "DeadRow",
     "Decoded",
+    "EndpointError",
     "Feed",
     "Gap",
     "Hole",
     "KafkaPublisher",
     "Kraken",
     "LedgerConflictError",
+    "LogEvent",
     "MissingExtraError",
     "Position",
     "PublishError",
     "Publisher",
     "RecordedFrame",
+    "RecorderError",
     "RecordingError",
     "Rest",
     "RestLimit",
@@ -75,9 +86,11 @@ __all__ = [
     "RestRequest",
     "RestResponse",
     "Status",
+    "SubscriptionChangeError",
     "SubscriptionRejectedError",
     "TradeFeed",
     "Transport",
+    "TransportName",
     "UnknownVenueError",
     "UrllibRest",
     "Venue",
@@ -85,12 +98,16 @@ __all__ = [
     "VenueStats",
     "Watermarks",
     "WebSocketTransport",
+    "check_brokers",
+    "check_endpoints",
     "create_topics",
     "find_venue",
     "list_venues",
+    "open_transport",
     "open_venue",
     "read_frames",
     "read_positions",
+    "read_recording",
     "read_refusal",
     "rest_beside",
 ]

@@ -23,6 +23,11 @@ _ANSWERS_BEFORE_GIVING_UP = 6
 """A venue's REST may lag behind its stream: asked at 1, 2, 4, 8 and 16 s before an id is lost."""
 
 
+def existence_of(pair: str) -> Hole:
+    """Return the hole whose request asks no more than whether the venue knows a pair."""
+    return Hole(pair, 0, 0)
+
+
 @dataclass(slots=True)
 class _Errand:
     """One hole on its way to be filled."""
@@ -32,6 +37,7 @@ class _Errand:
     failures: int = 0
     empty_answers: int = 0
     not_before_ns: int = 0
+    dropped: bool = False
 
 
 class Backfill:
@@ -69,6 +75,30 @@ class Backfill:
         self._errands.setdefault(hole.pair, deque()).append(errand)
         return too_old
 
+    def take_venue(self, venue: Venue) -> None:
+        """Make requests through a venue that knows more instruments from now on."""
+        self._venue = venue
+
+    def check(self, pair: str) -> None:
+        """Queue one look whether the venue knows a pair at all; it asks for no trade."""
+        self.add(existence_of(pair))
+
+    def is_checking(self, pair: str) -> bool:
+        """Tell whether a look of `check` has neither been answered nor failed."""
+        return any(errand.hole == existence_of(pair) for errand in self._errands.get(pair, ()))
+
+    def drop(self, pair: str) -> None:
+        """Fetch nothing more of a pair; an answer under way is to be ignored."""
+        for errand in self._errands.pop(pair, ()):
+            errand.dropped = True
+
+    def take_dropped(self) -> bool:
+        """Tell whether the request under way was dropped meanwhile; then it is done with."""
+        dropped = self._in_flight is not None and self._in_flight.dropped
+        if dropped:
+            self._in_flight = None
+        return dropped
+
     def probe(self, hole: Hole) -> None:
         """Queue a look at what follows `hole.first_id`, if the pair has none queued already."""
         queue = self._errands.get(hole.pair, ())
@@ -98,6 +128,9 @@ class Backfill:
     def fail(self, now_ns: int) -> None:
         """Note that no answer came; the same page is asked for again, later and later."""
         errand = self._take_in_flight()
+        if errand.hole == existence_of(errand.hole.pair):
+            self._finish(errand)  # where REST cannot be reached, symbols are taken as they are
+            return
         errand.failures += 1
         errand.not_before_ns = now_ns + _delay_ns(errand.failures)
 

@@ -32,6 +32,7 @@ class Watermark:
     def __init__(self, position: Position | None = None) -> None:
         self._firsts: list[int] = []
         self._lasts: list[tuple[int, int]] = []
+        self._floor = -1 if position is None else position.trade_id
         if position is not None:
             self._firsts.append(position.trade_id)
             self._lasts.append((position.trade_id, position.timestamp_us))
@@ -43,6 +44,12 @@ class Watermark:
 
     def settle(self, first_id: int, last_id: int, timestamp_us: int) -> None:
         """Note that a range of ids is safe, or known to be lost for ever."""
+        if len(self._lasts) == 1 and first_id == self._lasts[0][0] + 1:
+            # Right behind the only range, as nearly always.
+            self._lasts[0] = (last_id, timestamp_us or self._lasts[0][1])
+            return
+        if last_id <= self._floor:
+            return  # of a time before this position: it says nothing about what comes after it
         place = bisect_right(self._firsts, first_id) - 1
         if place >= 0 and first_id <= self._lasts[place][0] + 1:
             if last_id > self._lasts[place][0]:
@@ -64,14 +71,15 @@ class Watermark:
 
 
 class Watermarks:
-    """The watermarks of every pair of every venue; keys are venue and pair."""
+    """The watermarks of every pair; keys are what a trade says: its exchange and its pair."""
 
     def __init__(self, positions: Mapping[str, Mapping[str, Position]] | None = None) -> None:
         self._by_key: dict[tuple[str, str], Watermark] = {
-            (venue, pair): Watermark(position)
+            (venue.upper(), pair): Watermark(position)
             for venue, pairs in (positions or {}).items()
             for pair, position in pairs.items()
         }
+        self._left: set[tuple[str, str]] = set()
 
     def begin(self, trade: Trade) -> bool:
         """Note that a trade is on its way to Kafka; tell whether it is the first of its pair.
@@ -79,33 +87,61 @@ class Watermarks:
         The first one is where the pair's promise begins, so its position must be kept before Kafka
         has acknowledged anything: acknowledgements come in any order.
         """
-        key = (trade.exchange.lower(), trade.pair)
-        if key in self._by_key or trade.source_sequence is None:
+        key, trade_id = (trade.exchange.lower(), trade.pair), trade.source_sequence
+        if trade_id is None:
             return False
-        self._by_key[key] = Watermark(Position(trade.source_sequence - 1, trade.timestamp_us - 1))
+        return self._begin(key, Position(trade_id - 1, trade.timestamp_us - 1))
+
+    def begin_dead(self, venue: str, pair: str, trade_id: int) -> bool:
+        """Note that a trade is on its way as a dead letter; see `begin`.
+
+        It overtakes the live trades that are held, so a trade with a lower id may begin later.
+        """
+        return self._begin((venue, pair), Position(trade_id - 1, 0))
+
+    def _begin(self, key: tuple[str, str], position: Position) -> bool:
+        start = self._starts.get(key)
+        if start is None:
+            if key in self._by_key:
+                return False
+        elif position.trade_id >= start:
+            return False
+        self._left.discard(key)
+        self._starts[key] = position.trade_id
+        self._by_key.setdefault(key, Watermark()).begin(position)
         return True
 
     def settle_trade(self, trade: Trade) -> None:
         """Note that Kafka has acknowledged a trade."""
         trade_id = trade.source_sequence
         if trade_id is not None:
-            mark = self._mark(trade.exchange.lower(), trade.pair)
-            mark.settle(trade_id, trade_id, trade.timestamp_us)
+            key = (trade.exchange, trade.vendor_data["pair"])
+            self._settle(key, trade_id, trade_id, trade.timestamp_us)
 
     def settle_gap(self, venue: str, pair: str, first_id: int, last_id: int) -> None:
         """Note that ids are lost for ever, so that positions may pass them."""
-        self._mark(venue, pair).settle(first_id, last_id, 0)
+        self._settle((venue.upper(), pair), first_id, last_id, 0)
+
+    def forget(self, venue: str, pair: str) -> None:
+        """Note that a pair is fed no more: the next trade of it begins anew, as the first did."""
+        self._by_key.pop((venue.upper(), pair), None)
+        self._left.add((venue.upper(), pair))
 
     def positions(self) -> dict[str, dict[str, Position]]:
         """Return every position, by venue and pair."""
         found: dict[str, dict[str, Position]] = {}
-        for (venue, pair), mark in self._by_key.items():
+        for (exchange, pair), mark in self._by_key.items():
             if mark.position is not None:
-                found.setdefault(venue, {})[pair] = mark.position
+                found.setdefault(exchange.lower(), {})[pair] = mark.position
         return found
 
-    def _mark(self, venue: str, pair: str) -> Watermark:
-        return self._by_key.setdefault((venue, pair), Watermark())
+    def _settle(self, key: tuple[str, str], first_id: int, last_id: int, timestamp_us: int) -> None:
+        mark = self._by_key.get(key)
+        if mark is None:
+            if key in self._left:
+                return
+            mark = self._by_key[key] = Watermark()
+        mark.settle(first_id, last_id, timestamp_us)
 
 
 class _Content(msgspec.Struct, frozen=True):

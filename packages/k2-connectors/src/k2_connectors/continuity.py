@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from k2_schemas import Trade
 
-from .backfill import MAX_BACKFILL_TRADES, OPEN_END, Backfill
+from .backfill import MAX_BACKFILL_TRADES, OPEN_END, Backfill, existence_of
 from .checkpoint import Position
+from .errors import SubscriptionRejectedError
 from .event import Gap
 from .rest import DeadRow, Hole, RestPage, RestRequest, RestResponse
 from .sequencer import HOLD_NS, MAX_HELD, Sequencer
@@ -44,22 +45,52 @@ class Continuity:
     ) -> None:
         self._venue = venue
         self._fetches = backfill
+        self._hold_ns = hold_ns
+        self._max_held = max_held
         self._backfill = Backfill(venue, max_backfill_trades)
-        self._sequencers = {
-            instrument.pair: _open_sequencer(
-                instrument.pair, (positions or {}).get(instrument.pair), hold_ns, max_held
-            )
-            for instrument in venue.instruments
-        }
-        self._silences = {pair: Silence(now_ns) for pair in self._sequencers}
+        self._sequencers: dict[str, Sequencer] = {}
+        self._silences: dict[str, Silence] = {}
         self._gaps: list[Gap] = []
+        self._past_duplicates = 0
         self.backfilled = 0
         self.gaps = 0
+        for instrument in venue.instruments:
+            self.add(instrument.pair, now_ns, (positions or {}).get(instrument.pair))
+
+    def add(self, pair: str, now_ns: int, position: Position | None = None) -> None:
+        """Take up a pair; without a position it begins live, and REST is asked if it exists."""
+        self._sequencers[pair] = _open_sequencer(pair, position, self._hold_ns, self._max_held)
+        self._silences[pair] = Silence(now_ns)
+        if position is None and self._fetches:
+            self._backfill.check(pair)
+
+    def remove(self, pair: str) -> list[Trade]:
+        """Leave a pair: return what was held; what is missing before it is missed no more."""
+        sequencer = self._sequencers.pop(pair)
+        del self._silences[pair]
+        self._backfill.drop(pair)
+        self._past_duplicates += sequencer.duplicates
+        return [] if sequencer.deadline_ns is None else sequencer.release(sequencer.deadline_ns)
+
+    def take_venue(self, venue: Venue) -> None:
+        """Read pages through a venue that knows more instruments from now on."""
+        self._venue = venue
+        self._backfill.take_venue(venue)
+
+    def is_checking(self, pairs: Iterable[str]) -> bool:
+        """Tell whether REST has yet to say if `pairs` exist."""
+        return any(map(self._backfill.is_checking, pairs))
 
     @property
     def duplicates(self) -> int:
         """How many trades were dropped because their id was known."""
-        return sum(sequencer.duplicates for sequencer in self._sequencers.values())
+        current = sum(sequencer.duplicates for sequencer in self._sequencers.values())
+        return current + self._past_duplicates
+
+    @property
+    def missing(self) -> int:
+        """How many trades are known to be missing right now, and are being fetched."""
+        return sum(hole.last_id - hole.first_id + 1 for hole in self.open_holes)
 
     @property
     def held(self) -> int:
@@ -90,17 +121,31 @@ class Continuity:
     def accept(self, trades: Iterable[Trade], now_ns: int) -> list[Trade]:
         """Take live trades; return those that may go on."""
         passed: list[Trade] = []
+        pair, count = "", 0
+        sequencer: Sequencer | None = None
         for trade in trades:
-            sequencer = self._sequencers[trade.pair]
+            if trade.vendor_data["pair"] != pair:
+                if count:
+                    self._silences[pair].hear(now_ns, count)
+                pair, count = trade.vendor_data["pair"], 0
+                sequencer = self._sequencers.get(pair)
+            if sequencer is None:
+                continue  # unsubscribed, and the exchange has not heard of it yet
+            count += 1
+            if sequencer.follows(trade):
+                passed.append(trade)
+                continue
             passed += sequencer.accept(trade, now_ns)
-            self._silences[trade.pair].hear(now_ns)
             if sequencer.is_full:
                 passed += self._release(sequencer, now_ns)
+        if count:
+            self._silences[pair].hear(now_ns, count)
         return passed
 
     def accept_dead(self, pair: str, trade_id: int, now_ns: int) -> list[Trade]:
         """Note that a trade came that no trade can be made of; return what may go on."""
-        return self._sequencers[pair].accept_dead(trade_id, now_ns)
+        sequencer = self._sequencers.get(pair)
+        return [] if sequencer is None else sequencer.accept_dead(trade_id, now_ns)
 
     def note_live(self, now_ns: int) -> None:
         """Note that a connection became live: REST is asked soon about pairs that stay silent."""
@@ -109,8 +154,10 @@ class Continuity:
 
     def note_lost(self, hole: Hole) -> None:
         """Note that trades that had gone on were dropped by whoever took them: fetch them again."""
-        self._sequencers[hole.pair].reopen(hole)
-        self._ask_for(self._sequencers[hole.pair], hole)
+        sequencer = self._sequencers.get(hole.pair)
+        if sequencer is not None:
+            sequencer.reopen(hole)
+            self._ask_for(sequencer, hole)
 
     def tick(self, now_ns: int) -> Outcome:
         """Let time pass: return what has been held long enough, and gaps that are certain."""
@@ -145,16 +192,26 @@ class Continuity:
 
     def fail_request(self, now_ns: int) -> None:
         """Note that the request under way got no answer."""
-        self._backfill.fail(now_ns)
+        if not self._backfill.take_dropped():
+            self._backfill.fail(now_ns)
 
     def receive(
         self, request: RestRequest, response: RestResponse, recv_us: int, now_ns: int
     ) -> Outcome:
-        """Take the answer of the request under way."""
+        """Take the answer of the request under way.
+
+        Raises `SubscriptionRejectedError` when it says that a pair just taken up does not exist.
+        """
+        if self._backfill.take_dropped():
+            return Outcome([], [])
         asked = self._backfill.fetching
         assert asked is not None, "an answer without a request"
         sequencer = self._sequencers[asked.pair]
         page = self._venue.read_page(request, response, recv_us)
+        if asked == existence_of(asked.pair):
+            self._backfill.receive(page, now_ns, still_missing=False)
+            refuse_unknown(self._venue.name, asked.pair, page)
+            return Outcome([], [])
         is_probe = asked.last_id == OPEN_END
         probed_from = sequencer.next_id or 0
         followers = sequencer.skip_to(_newest_id(page)) if is_probe else []
@@ -208,6 +265,13 @@ class Continuity:
         taken, self._gaps = self._gaps, []
         self.gaps += len(taken)
         return taken
+
+
+def refuse_unknown(venue: str, pair: str, page: RestPage) -> None:
+    """Raise `SubscriptionRejectedError` if a page says that there is no such pair."""
+    if page.unknown_pair:
+        reason = f"its REST knows no such pair ({page.problem})"
+        raise SubscriptionRejectedError(venue, reason, [pair])
 
 
 def _newest_id(page: RestPage) -> int:

@@ -5,11 +5,15 @@ ConnectorError
 ├── VenueConflictError         two packages bring a venue of that name
 ├── ConformanceError           a venue does not do what every venue must
 ├── SubscriptionRejectedError  the exchange refused a symbol
+├── SubscriptionChangeError    the symbols of a running feed cannot be changed so
+├── EndpointError              a venue does not answer where it is looked for
 ├── ConnectionLostError        the socket ended; the feed connects again
 ├── PublishError               Kafka did not take a record; nothing was dropped silently
+├── BrokerSilentError          no Kafka broker answers
 ├── CheckpointError            the file of positions cannot be read or written
 ├── MissingExtraError          an optional package is not installed
 ├── RecordingError             a file of recorded frames cannot be read
+├── RecorderError              a recording cannot be written
 └── LedgerConflictError        a trade is in the ledger with another content
 """
 
@@ -54,14 +58,43 @@ class ConformanceError(ConnectorError):
 
 
 class SubscriptionRejectedError(ConnectorError):
-    """The exchange refused a subscription: waiting would bring nothing but silence."""
+    """The exchange refused a subscription: waiting would bring nothing but silence.
 
-    def __init__(self, venue: str, reason: str) -> None:
+    `pairs` are those it named, in the venue's own words; () when it named none.
+    """
+
+    def __init__(self, venue: str, reason: str, pairs: Iterable[str] = ()) -> None:
         self.venue = venue
         self.reason = reason
+        self.pairs = tuple(pairs)
         super().__init__(
-            f"{venue} refused a subscription: {reason}; correct the symbols of this exchange "
-            "in the configuration"
+            f"{venue} refused {', '.join(self.pairs) or 'a subscription'}: {reason}; correct the "
+            "symbols of this exchange in the configuration"
+        )
+
+
+class SubscriptionChangeError(ConnectorError):
+    """The symbols of a running feed cannot be changed so."""
+
+    def __init__(self, venue: str, symbols: Iterable[str], reason: str) -> None:
+        self.venue = venue
+        self.symbols = tuple(symbols)
+        self.reason = reason
+        super().__init__(
+            f"the symbols of {venue} stay as they are ({', '.join(self.symbols)}): {reason}"
+        )
+
+
+class EndpointError(ConnectorError):
+    """A venue does not answer, or not as this venue does, where it is looked for."""
+
+    def __init__(self, venue: str, url: str, reason: str) -> None:
+        self.venue = venue
+        self.url = url
+        self.reason = reason
+        super().__init__(
+            f"{venue} cannot be used at {url}: {reason}; check the network, and the url and "
+            "rest_url of this exchange in the configuration"
         )
 
 
@@ -83,6 +116,18 @@ class PublishError(ConnectorError):
         super().__init__(
             f"Kafka did not take a record for {topic}: {reason}; check that the brokers in "
             "kafka.bootstrap_servers can be reached, then start the feed again"
+        )
+
+
+class BrokerSilentError(ConnectorError):
+    """No Kafka broker answers."""
+
+    def __init__(self, bootstrap_servers: str, reason: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+        super().__init__(
+            f"no Kafka broker answers at {bootstrap_servers}: {reason}; start it, or correct "
+            "kafka.bootstrap_servers"
         )
 
 
@@ -116,6 +161,18 @@ class RecordingError(ConnectorError):
         super().__init__(
             f"cannot play {path}: {reason}; expected one JSON object a line: "
             '{"recv_ns": int or null, "src": text, "raw": "the exact frame"}'
+        )
+
+
+class RecorderError(ConnectorError):
+    """A recording cannot be written."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        self.folder = folder
+        self.reason = reason
+        super().__init__(
+            f"cannot record to {folder}: {reason}; make room or choose another folder, "
+            "then start the feed again"
         )
 
 

@@ -12,9 +12,8 @@ ORIGIN = "origin"
 BACKFILL = "backfill"
 """The origin of a trade that was fetched over REST."""
 
-StatusKind = Literal[
-    "connected", "live", "lost", "rotating", "backfilling", "backfilled", "draining", "stopped"
-]
+StatusKind = Literal["live", "lost", "subscribed", "unsubscribed", "refused"]
+"""A connection became live, or was lost; symbols were taken up, left, or refused by the venue."""
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -33,8 +32,12 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A change in how a venue's feed is doing."""
+    """A change in how a venue's feed is doing.
+
+    `pairs` are those that were subscribed, unsubscribed or refused, in the venue's own words.
+    """
 
     venue: str
     kind: StatusKind
     detail: str = ""
+    pairs: tuple[str, ...] = ()

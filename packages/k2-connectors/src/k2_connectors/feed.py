@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from k2_schemas import FieldError, Trade
+from k2_schemas.topics import trades_topic
 
 from .checkpoint import CheckpointFile, Position, Watermarks
 from .errors import PublishError
-from .event import Gap
+from .event import Gap, Status
 from .http import Rest
 from .publish import Publisher
 from .trade_feed import TradeFeed, VenueStats
@@ -33,9 +36,10 @@ class Feed:
     """Reads `venues` and publishes every trade once, every dead letter, and no silence.
 
     With a `checkpoint` file a feed that was killed goes on after what Kafka had acknowledged, and
-    fetches over REST what it missed. Without one it begins live, or at `positions`. A full
-    publisher holds trades back in bounded memory, never the sockets. However `run` ends, the
-    publisher is flushed and the checkpoint written.
+    fetches over REST what it missed; `positions`, if given, are taken for what the file says, which
+    is not read then. Without either it begins live. A full publisher holds trades back in bounded
+    memory, never the sockets. However `run` ends, the publisher is flushed and the checkpoint
+    written.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class Feed:
     ) -> None:
         self._publisher = publisher
         self._checkpoint = checkpoint
-        found = (checkpoint.read() if checkpoint is not None else None) or positions
+        found = checkpoint.read() if checkpoint is not None and positions is None else positions
         self._marks = Watermarks(found)
         self._saved: Mapping[str, Mapping[str, Position]] = found or {}
+        self._failure: PublishError | None = None
+        self._publish_errors: Counter[str] = Counter()
         self._save_due_s = 0.0
         publisher.on_acknowledged = self._marks.settle_trade
         self._feed = TradeFeed(
@@ -70,7 +76,18 @@ class Feed:
 
     def stats(self) -> dict[str, VenueStats]:
         """Return what each venue's feed has done."""
-        return self._feed.stats()
+        return {
+            name: replace(stats, publish_errors=self._publish_errors[name])
+            for name, stats in self._feed.stats().items()
+        }
+
+    async def subscribe(self, venue: str, symbols: Iterable[str]) -> None:
+        """Take up more symbols of a venue while it runs; see `TradeFeed.subscribe`."""
+        await self._feed.subscribe(venue, symbols)
+
+    async def unsubscribe(self, venue: str, symbols: Iterable[str]) -> None:
+        """Leave symbols of a venue; see `TradeFeed.unsubscribe`. Their positions are forgotten."""
+        await self._feed.unsubscribe(venue, symbols)
 
     @property
     def pending_bytes(self) -> int:
@@ -90,10 +107,20 @@ class Feed:
                 finally:
                     for task in beside:
                         task.cancel()
+        except PublishError as error:
+            self._note_failure(error)
+            raise
         finally:
-            await asyncio.to_thread(self._publisher.flush)
+            await self._flush()
             self._save(force=True)
-        _log.info("drained", **{name: stats.trades for name, stats in self.stats().items()})
+        _log.info("drained", trades={name: s.trades for name, s in self.stats().items()})
+
+    async def _flush(self) -> None:
+        try:
+            await asyncio.to_thread(self._publisher.flush)
+        except PublishError as error:
+            self._note_failure(error)
+            raise
 
     async def _pump(self, feed: TradeFeed) -> None:
         count = 0
@@ -114,7 +141,8 @@ class Feed:
             await asyncio.sleep(_SERVE_EVERY_S)
             try:
                 self._publisher.serve()
-            except PublishError:
+            except PublishError as error:
+                self._note_failure(error)
                 feed.stop()  # the flush at the end says it again, to whoever runs us
                 return
             self._save()
@@ -130,9 +158,28 @@ class Feed:
             self._marks.settle_gap(event.venue, event.pair, event.first_id, event.last_id)
             _log.error("gap", **{name: getattr(event, name) for name in event.__struct_fields__})
         else:
-            _log.info(event.kind, venue=event.venue, detail=event.detail)
-            self._save()
+            _log.info("status", venue=event.venue, kind=event.kind, detail=event.detail)
+            self._note_status(event)
         return True
+
+    def _note_status(self, status: Status) -> None:
+        if status.kind in ("unsubscribed", "refused"):
+            # Every trade of these pairs is before this event, or belongs to another beginning.
+            for pair in status.pairs:
+                self._marks.forget(status.venue, pair)
+            self._save(force=True)
+        else:
+            self._save()
+
+    def _note_failure(self, error: PublishError) -> None:
+        """Count and log a failure, once, however often the publisher says it again."""
+        if error is self._failure:
+            return
+        self._failure = error
+        names = list(self._feed.stats())
+        concerned = [name for name in names if trades_topic(name) == error.topic]
+        self._publish_errors.update(concerned or names)
+        _log.error("publish_failed", topic=error.topic, reason=error.reason)
 
     def _put_trade(self, trade: Trade) -> bool:
         begins = self._marks.begin(trade)
@@ -142,7 +189,16 @@ class Feed:
             return self._publisher.publish(trade)
         except FieldError as error:
             # A venue from elsewhere made a trade without bytes; ours refuse the frame instead.
-            letter = DeadLetter(repr(trade).encode(), trade.exchange.lower(), str(error), 0)
+            venue, reason = trade.exchange.lower(), str(error)
+            self._publish_errors[venue] += 1
+            _log.warning(
+                "trade_refused",
+                venue=venue,
+                pair=trade.pair,
+                trade_id=trade.trade_id,
+                reason=reason,
+            )
+            letter = DeadLetter(repr(trade).encode(), venue, reason, 0)
             return self._publisher.publish_dead_letter(*letter[:4])
 
     def _settle_letter(self, letter: DeadLetter) -> None:

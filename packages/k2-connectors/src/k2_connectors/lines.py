@@ -3,12 +3,14 @@
 Backoff is exponential with a cap and full jitter, and every attempt takes a token, so that two
 reasons to reconnect never open two sockets a second. A line that failed is tried at the venue's
 next endpoint. A line that grows old, or whose venue announces the end, is replaced before it is
-closed: its successor must be live first.
+closed: its successor must be live first. Every line follows the pairs in force: what changes in
+them is asked for on the live lines, and a new line asks for all.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .session import Session, Stage
@@ -59,6 +61,8 @@ class Lines:
     def __init__(
         self, venue: Venue, now_ns: int, *, wanted: int = 1, seed: int | None = None
     ) -> None:
+        self.pairs = [instrument.pair for instrument in venue.instruments]
+        """The pairs in force."""
         self._venue = venue
         self._wanted = wanted
         self._random = random.Random(seed)  # noqa: S311  # jitter, no secret
@@ -79,8 +83,30 @@ class Lines:
         """How many lines are live."""
         return sum(session.stage is Stage.LIVE for session in self._sessions.values())
 
+    def take_venue(self, venue: Venue) -> None:
+        """Speak through a venue that knows more instruments from now on."""
+        self._venue = venue
+        for session in self._sessions.values():
+            session.venue = venue
+
+    def are_subscribed(self, pairs: Collection[str]) -> bool:
+        """Tell whether every live line, and there is one, has `pairs` acknowledged."""
+        live = [s for s in self._sessions.values() if s.stage is Stage.LIVE]
+        return bool(live) and all(session.is_subscribed(pairs) for session in live)
+
+    def asked(self, line: int) -> set[str]:
+        """Return the pairs that a line asked for and that were not acknowledged."""
+        session = self._sessions.get(line)
+        return set() if session is None else session.asked
+
+    def refuse(self, pairs: Collection[str], reason: str) -> None:
+        """Note that one of `pairs`, which are no longer in force, was refused."""
+        for session in self._sessions.values():
+            if session.asked.intersection(pairs):
+                session.refuse(pairs, reason)
+
     def act(self, now_ns: int) -> list[Action]:
-        """Return what to do now: close what is at fault, ping, replace, connect."""
+        """Return what to do now: close what is at fault, ping, follow, replace, connect."""
         actions: list[Action] = []
         for line, session in list(self._sessions.items()):
             reason = session.fault(now_ns)
@@ -91,6 +117,7 @@ class Lines:
             ping = session.due_ping(now_ns)
             if ping is not None:
                 actions.append(Send(line, ping))
+            actions += [Send(line, frame) for frame in session.follow(self.pairs, now_ns)]
         actions += self._retire(now_ns)
         while self._may_open(now_ns):
             actions.append(self._open(now_ns))
@@ -99,7 +126,11 @@ class Lines:
     def open(self, line: int, now_ns: int) -> list[Action]:
         """Note that a socket is open; return what to send over it."""
         session = self._sessions.get(line)
-        return [] if session is None else [Send(line, f) for f in session.open(now_ns)]
+        return (
+            []
+            if session is None
+            else [Send(line, frame) for frame in session.open(self.pairs, now_ns)]
+        )
 
     def hear(self, line: int, decoded: Decoded, now_ns: int) -> bool:
         """Note a frame; tell whether it made its line live."""
@@ -148,6 +179,8 @@ class Lines:
         """Return when `act` may have something new to do."""
         deadlines = [session.deadline_ns() for session in self._sessions.values()]
         deadlines += self._rotate_ns.values()
+        behind = [s for s in self._sessions.values() if s.is_behind(self.pairs)]
+        deadlines += [session.change_due_ns for session in behind]
         if self._venue.ping_every_s:
             deadlines.append(now_ns + int(self._venue.ping_every_s * _NS))
         if len(self._sessions) - len(self._retiring) < self._wanted:

@@ -19,6 +19,7 @@ _COUNTERS = {
     "messages": ("frames", "Frames received"),
     "trades": ("trades", "Trades passed on, live and fetched"),
     "decode_errors": ("dead_letters", "Frames that went to the dead letters"),
+    "publish_errors": ("publish_errors", "Records that Kafka did not take"),
     "rotations": ("rotations", "Connections replaced before they were closed"),
     "gaps": ("gaps", "Id ranges that nobody has any more"),
     "backfilled": ("backfilled", "Trades fetched over REST"),
@@ -30,15 +31,13 @@ _GAUGES = {
     "exchange_lag_seconds": ("exchange_lag_s", "Arrival minus match time of the last trade"),
     "symbols": ("symbols", "Symbols subscribed"),
     "held": ("held", "Trades that wait for an earlier one"),
+    "missing": ("missing", "Trades that are being fetched over REST right now"),
+    "memory_bytes": ("memory_bytes", "Memory of events not yet published"),
 }
 
 
 class Observed(Protocol):
     """What the collector reads: a `Feed` or a `TradeFeed`."""
-
-    @property
-    def pending_bytes(self) -> int:
-        """About how much memory unread events take."""
 
     def stats(self) -> Mapping[str, VenueStats]:
         """Return what each venue's feed has done."""
@@ -59,9 +58,6 @@ class FeedCollector(Collector):
             )
         for name, (field, text) in _GAUGES.items():
             yield _fill(GaugeMetricFamily(f"k2_feed_{name}", text, labels=["venue"]), field, stats)
-        pending = GaugeMetricFamily("k2_feed_memory_bytes", "Memory of events not yet published")
-        pending.add_metric([], self._feed.pending_bytes)
-        yield pending
 
 
 def _fill(family: Any, field: str, stats: Mapping[str, VenueStats]) -> Any:

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidURI
 from websockets.frames import Close
@@ -20,6 +21,9 @@ from websockets.uri import parse_uri
 
 from .errors import ConnectionLostError, MissingExtraError
 from .transport import MAX_FRAME_BYTES, Connection, is_loopback
+
+if TYPE_CHECKING:
+    from picows.picows import WSCloseInfo
 
 try:
     from picows import (
@@ -40,6 +44,10 @@ MAX_UNREAD_BYTES = 2 * 1024 * 1024
 
 _FRAME_BYTES = 64
 """What a frame takes beside its payload: empty ones must fill the bound too."""
+_MAX_TOGETHER = 256
+"""Frames given at once: other sockets must get their turn between them."""
+_MAX_PARTS = 10_000
+"""Fragments of one message: empty ones without end would fill the memory as long ones do."""
 _CLOSE_TIMEOUT_S = 10.0
 _PING_S = 20.0
 _NO_STATUS = 1005
@@ -69,7 +77,8 @@ class PicowsTransport:
         except BaseException:
             socket.abort()
             raise
-        await socket.close()
+        finally:
+            await socket.close()
 
     async def _open(self, url: str) -> _PicowsSocket:
         try:
@@ -115,16 +124,29 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
 
     async def receive(self) -> bytes:
         """Return the next frame's bytes, as they came."""
-        while not self._unread:
+        return (await self._receive(1))[0]
+
+    async def receive_all(self) -> Sequence[bytes]:
+        """Return the frames that are here, in order and at least one."""
+        return await self._receive(_MAX_TOGETHER)
+
+    async def _receive(self, most: int) -> list[bytes]:
+        unread = self._unread
+        while not unread:
             if self._end is not None:
                 raise ConnectionLostError(self._url, self._end)
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        frame = self._unread.popleft()
-        self._unread_bytes -= len(frame) + _FRAME_BYTES
+        if len(unread) <= most:
+            frames = list(unread)
+            unread.clear()
+            self._unread_bytes = 0
+        else:
+            frames = [unread.popleft() for _ in range(most)]
+            self._unread_bytes -= sum(map(len, frames)) + _FRAME_BYTES * most
         if self._is_paused:
             self._pace()
-        return frame
+        return frames
 
     async def send(self, frame: str) -> None:
         """Send one text frame."""
@@ -134,18 +156,19 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
 
     async def close(self) -> None:
         """Close; frames already received can still be read."""
-        if self._end is None and not self._transport.is_close_frame_sent:
+        if not self._is_over and not self._transport.is_close_frame_sent:
             self._transport.send_close(WSCloseCode.OK)
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._transport.wait_disconnected()
         except TimeoutError:
             self.abort()
-        except WSProtocolError:
+        except WSError:
             return  # whoever reads is told
 
     def abort(self) -> None:
         """Cut the connection: nobody reads any more."""
+        self._is_over = True
         self._transport.disconnect(graceful=False)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -153,21 +176,23 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
         self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame; it is the peer's last if it is against the protocol."""
-        if self._is_over:
+        """Take a frame. `picows` refuses one that is too large, and gives it all the same."""
+        if self._is_over or frame.payload_size > MAX_FRAME_BYTES:
             return
         kind = frame.msg_type
-        if (kind == _TEXT or kind == _BINARY) and frame.fin and not self._parts:
-            if frame.rsv1 or frame.payload_size > MAX_FRAME_BYTES:
-                self._refuse(frame)
-            self._take(frame.get_payload_as_bytes())
-        elif kind == _CLOSE:
+        if kind is _CLOSE:
             self._answer_close(transport)
-        elif kind in (_TEXT, _BINARY, _CONTINUATION):
-            self._take_part(frame)
+        elif kind is _TEXT or kind is _BINARY or kind is _CONTINUATION:
+            if frame.rsv1:
+                self._refuse(WSCloseCode.PROTOCOL_ERROR, "compressed without agreement")
+            if frame.fin and not self._parts and kind is not _CONTINUATION:
+                self._take(frame.get_payload_as_bytes())
+            else:
+                self._take_part(frame, is_first=kind is not _CONTINUATION)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Note the end, in the words of the other transport."""
+        self._is_over = True
         self._end = _describe_end(transport)
         self._wake()
 
@@ -189,38 +214,31 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
         if self._reader is not None:
             self._wake()
 
-    def _take_part(self, frame: WSFrame) -> None:
-        is_first = frame.msg_type != _CONTINUATION
-        if frame.rsv1 or is_first == bool(self._parts):
-            self._refuse(frame)
+    def _take_part(self, frame: WSFrame, *, is_first: bool) -> None:
+        if is_first == bool(self._parts):
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "a fragment out of order")
+        if len(self._parts) >= _MAX_PARTS:
+            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"more than {_MAX_PARTS} fragments")
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_bytes += frame.payload_size
-        # Empty fragments without end would fill the memory as well as long ones.
-        if self._parts_bytes + len(self._parts) * _FRAME_BYTES > MAX_FRAME_BYTES:
-            if self._parts_bytes > MAX_FRAME_BYTES or not frame.fin:
-                self._refuse(frame)
+        if self._parts_bytes > MAX_FRAME_BYTES:
+            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"more than {MAX_FRAME_BYTES} bytes")
         if frame.fin:
             whole = b"".join(self._parts)
             self._parts, self._parts_bytes = [], 0
             self._take(whole)
 
-    def _refuse(self, frame: WSFrame) -> None:
-        """End the connection over a frame: `picows` tells the peer why."""
+    def _refuse(self, code: WSCloseCode, reason: str) -> NoReturn:
+        """End the connection; `picows` tells the peer why."""
         self._is_over = True
-        if frame.rsv1:
-            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "compressed without agreement")
-        size = self._parts_bytes + frame.payload_size
-        if size > MAX_FRAME_BYTES or self._parts:
-            reason = f"a message of more than {MAX_FRAME_BYTES} bytes"
-            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, reason)
-        raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "a fragment out of order")
+        raise WSProtocolError(code, reason)
 
     def _answer_close(self, transport: WSTransport) -> None:
         self._is_over = True
         received = transport.close_handshake.recv
         if not transport.is_close_frame_sent:
-            said_why = received is not None and received.code
-            transport.send_close(received.code if said_why else WSCloseCode.OK)
+            # A close without a code has none to echo.
+            transport.send_close((received and received.code) or WSCloseCode.OK)
         transport.disconnect()
 
     def _pace(self) -> None:
@@ -232,7 +250,7 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
         self._is_paused = is_full
         socket = self._transport.underlying_transport
         if not socket.is_closing():
-            socket.pause_reading() if is_full else socket.resume_reading()
+            (socket.pause_reading if is_full else socket.resume_reading)()
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None
@@ -247,3 +265,7 @@ def _describe_end(transport: WSTransport) -> str:
     sent = _to_close(handshake.sent) if handshake is not None else None
     both = received is not None and sent is not None
     return str(ConnectionClosed(received, sent, handshake.recv_then_sent if both else None))
+
+
+def _to_close(info: WSCloseInfo | None) -> Close | None:
+    return None if info is None else Close(cast(int, info.code) or _NO_STATUS, info.reason or "")

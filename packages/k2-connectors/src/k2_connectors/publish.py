@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
+import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
@@ -20,7 +21,7 @@ from k2_schemas.topics import (
     trades_topic,
 )
 
-from .errors import PublishError
+from .errors import BrokerSilentError, PublishError
 
 _MAX_REASON_CHARS = 1000
 
@@ -67,7 +68,7 @@ class KafkaPublisher:
         codec: TradeCodec | None = None,
         client_settings: Mapping[str, str | int | bool] | None = None,
     ) -> None:
-        self._codec = codec or TradeCodec()
+        self._encode = (codec or TradeCodec()).encode
         self._topics: dict[str, str] = {}
         self._failure: PublishError | None = None
         self.on_acknowledged: Callable[[Trade], None] | None = None
@@ -88,8 +89,8 @@ class KafkaPublisher:
         topic = self._topics.get(trade.exchange)
         if topic is None:
             topic = self._topics[trade.exchange] = trades_topic(trade.exchange)
-        note = partial(self._note_trade, trade)
-        return self._produce(topic, trade.symbol.encode(), self._codec.encode(trade), None, note)
+        note = _TradeDelivery(self, trade)
+        return self._produce(topic, trade.symbol, self._encode(trade), note)
 
     def publish_dead_letter(
         self,
@@ -106,7 +107,7 @@ class KafkaPublisher:
             (HEADER_RECV_NS, str(recv_ns)),
         ]
         note = partial(self._note_letter, acknowledged)
-        return self._produce(DEADLETTER_TOPIC, venue.encode(), frame, headers, note)
+        return self._produce(DEADLETTER_TOPIC, venue, frame, note, headers)
 
     def serve(self) -> None:
         """Let acknowledgements come in; see `Publisher.serve`."""
@@ -122,10 +123,10 @@ class KafkaPublisher:
     def _produce(
         self,
         topic: str,
-        key: bytes,
+        key: str,
         value: bytes,
-        headers: list[tuple[str, str | bytes | None]] | None,
         note: Callable[[KafkaError | None, Message], None],
+        headers: list[tuple[str, str | bytes | None]] | None = None,
     ) -> bool:
         self._raise_failure()
         try:
@@ -144,25 +145,51 @@ class KafkaPublisher:
             # runs, which Python reports as a SystemError.
             raise PublishError("every topic", str(error.__cause__ or error)) from error
 
-    def _note_trade(self, trade: Trade, error: KafkaError | None, message: Message) -> None:
-        if error is None and self.on_acknowledged is not None:
-            self.on_acknowledged(trade)
-        self._note_delivery(error, message)
+    def note_failure(self, error: KafkaError, message: Message) -> None:
+        """Remember the first record that Kafka did not take: whatever comes next raises it."""
+        if self._failure is None:
+            self._failure = PublishError(message.topic() or "?", error.str())
 
     def _note_letter(
         self, acknowledged: Callable[[], None] | None, error: KafkaError | None, message: Message
     ) -> None:
-        if error is None and acknowledged is not None:
+        if error is not None:
+            self.note_failure(error, message)
+        elif acknowledged is not None:
             acknowledged()
-        self._note_delivery(error, message)
-
-    def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._failure is None:
-            self._failure = PublishError(message.topic() or "?", error.str())
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+class _TradeDelivery(msgspec.Struct, gc=False):
+    """What Kafka says of one trade. A full queue of them is nothing for the gc to walk through."""
+
+    publisher: KafkaPublisher
+    trade: Trade
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Note it."""
+        if error is not None:
+            self.publisher.note_failure(error, message)
+        elif self.publisher.on_acknowledged is not None:
+            self.publisher.on_acknowledged(self.trade)
+
+
+def check_brokers(
+    bootstrap_servers: str,
+    client_settings: Mapping[str, str | int | bool] | None = None,
+    timeout_s: float = 10.0,
+) -> None:
+    """Raise `BrokerSilentError` if no broker answers in time."""
+    where: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap_servers}
+    try:
+        AdminClient(where | {"log_level": 0} | dict(client_settings or {})).list_topics(
+            timeout=timeout_s
+        )
+    except KafkaException as error:
+        raise BrokerSilentError(bootstrap_servers, error.args[0].str()) from error
 
 
 def create_topics(

@@ -62,7 +62,7 @@ class RestPage(msgspec.Struct, frozen=True):
     `trades` are those of the hole, ascending by id, and `dead` the rows that cannot be trades.
     `next` is the request for what the page did not reach, None when the hole is covered or the
     venue has no more. `retry_after_s` is set when the venue refused to answer now; `problem` when
-    the response is not what it should be.
+    the response is not what it should be; `unknown_pair` when it says that there is no such pair.
     """
 
     trades: Sequence[Trade] = ()
@@ -70,6 +70,7 @@ class RestPage(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     problem: str | None = None
     dead: Sequence[DeadRow] = ()
+    unknown_pair: bool = False
 
 
 def rest_beside(base_url: str) -> str:

@@ -99,16 +99,16 @@ class Runner:
             self._connections.pop(line, None)
 
     async def _read(self, line: int, connection: Connection) -> None:
-        hear, emit = self.core.hear, self._emit
+        heard = 0
         while True:
-            for _ in range(_YIELD_EVERY_FRAMES):
-                frame = await connection.receive()
-                events = hear(line, frame, time.time_ns(), time.monotonic_ns())
-                if events:
-                    emit(events)
-            await asyncio.sleep(0)
-            if self._room is not None:
-                await self._room()
+            frames = await connection.receive_all()
+            self._emit(self.core.hear_all(line, frames, time.time_ns(), time.monotonic_ns()))
+            heard += len(frames)
+            if heard >= _YIELD_EVERY_FRAMES:
+                heard = 0
+                await asyncio.sleep(0)
+                if self._room is not None:
+                    await self._room()
 
     async def _send(self, line: int, frame: str) -> None:
         connection = self._connections.get(line)

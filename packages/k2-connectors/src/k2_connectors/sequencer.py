@@ -67,12 +67,16 @@ class Sequencer:
 
     def accept(self, trade: Trade, now_ns: int) -> list[Trade]:
         """Take a trade of the live stream; return what may go on."""
-        trade_id = _id_of(trade)
-        if trade_id == self.next_id and not self._held:
-            self.next_id = trade_id + 1
-            self.last_us = trade.timestamp_us
-            return [trade]
-        return self._take(trade_id, trade, now_ns)
+        return [trade] if self.follows(trade) else self._take(_id_of(trade), trade, now_ns)
+
+    def follows(self, trade: Trade) -> bool:
+        """Take a live trade if it is the very next one, as nearly all are; tell whether it was."""
+        next_id = self.next_id
+        if next_id is None or trade.source_sequence != next_id or self._held:
+            return False
+        self.next_id = next_id + 1
+        self.last_us = trade.timestamp_us
+        return True
 
     def accept_dead(self, trade_id: int, now_ns: int) -> list[Trade]:
         """Note that a trade came that no trade can be made of: its id is not missing."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -14,6 +14,8 @@ from k2_schemas import Trade
 
 from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import Position
+from .errors import SubscriptionChangeError, UnknownVenueError
+from .event import Status
 from .http import Rest
 from .rest import Hole
 from .runner import Runner
@@ -23,13 +25,18 @@ from .venue_feed import Event, VenueFeed
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 _ROOM_PAUSE_S = 0.01
+_CHANGE_PAUSE_S = 0.01
 _TRADE_BYTES = 1024
 """What a trade with its texts takes at most, on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class VenueStats:
-    """What a venue's feed has done since it started."""
+    """What a venue's feed has done since it started, and how it is doing.
+
+    `missing` are ids that are being fetched right now; `publish_errors` are counted by `Feed`, a
+    `TradeFeed` publishes nothing; `memory_bytes` is about what its unread and held events take.
+    """
 
     frames: int
     trades: int
@@ -41,10 +48,13 @@ class VenueStats:
     rotations: int
     live_connections: int
     held: int
+    missing: int
     symbols: int
     last_message_age_s: float
     exchange_lag_s: float
+    memory_bytes: int
     control: Mapping[str, int]
+    publish_errors: int = 0
 
 
 class TradeFeed:
@@ -137,12 +147,52 @@ class TradeFeed:
 
     def stats(self) -> dict[str, VenueStats]:
         """Return what each venue's feed has done."""
-        return {name: _describe(core) for name, core in self._cores.items()}
+        pending = Counter(map(_venue_of, self._pending))
+        return {name: _describe(core, pending[name]) for name, core in self._cores.items()}
+
+    async def subscribe(self, venue: str, symbols: Iterable[str]) -> None:
+        """Take up more symbols of a venue while it runs, each as at a first start.
+
+        Returns once every live connection has them acknowledged and, with `backfill`, REST knows
+        them; while the venue is away it waits, and cancelled it undoes itself. From then on they
+        are part of the feed: reconnects and rotations keep them. Raises
+        `SubscriptionRejectedError` naming what the exchange refused: none of `symbols` is then
+        subscribed, and the feed goes on as before.
+        """
+        core = self._find(venue)
+        change = core.subscribe(symbols, time.monotonic_ns())
+        try:
+            while not change.is_done:
+                if self._stop.is_set():
+                    raise SubscriptionChangeError(venue, change.symbols, "the feed has stopped")
+                await asyncio.sleep(_CHANGE_PAUSE_S)
+        finally:
+            if not change.is_done:
+                self._take(core.cancel(change))
+        if change.refusal is not None:
+            raise change.refusal
+
+    async def unsubscribe(self, venue: str, symbols: Iterable[str]) -> None:
+        """Leave symbols of a venue: what had arrived is still yielded, nothing is missed of them.
+
+        Raises `SubscriptionChangeError` for a symbol that is not subscribed, and for the last ones.
+        """
+        events = self._find(venue).unsubscribe(symbols)
+        self._take(events)
+        status = events[-1]
+        assert isinstance(status, Status)
+        for pair in status.pairs:
+            self._lost.pop((venue, pair), None)
 
     @property
     def pending_bytes(self) -> int:
         """About how much memory the events take that nobody has read yet."""
         return len(self._pending) * _TRADE_BYTES
+
+    def _find(self, venue: str) -> VenueFeed:
+        if venue not in self._cores:
+            raise UnknownVenueError(venue, self._cores)
+        return self._cores[venue]
 
     async def _run(self) -> None:
         try:
@@ -187,7 +237,11 @@ class TradeFeed:
                 self._cores[venue].note_lost(hole)
 
 
-def _describe(core: VenueFeed) -> VenueStats:
+def _venue_of(event: Event) -> str:
+    return event.exchange.lower() if isinstance(event, Trade) else event.venue
+
+
+def _describe(core: VenueFeed, pending: int) -> VenueStats:
     return VenueStats(
         frames=core.frames,
         trades=core.trades,
@@ -199,8 +253,10 @@ def _describe(core: VenueFeed) -> VenueStats:
         rotations=core.lines.rotations,
         live_connections=core.lines.live,
         held=core.continuity.held,
-        symbols=len(core.venue.instruments),
+        missing=core.continuity.missing,
+        symbols=len(core.lines.pairs),
         last_message_age_s=(time.monotonic_ns() - core.heard_ns) / 1e9,
         exchange_lag_s=core.lag_us / 1e6,
+        memory_bytes=(pending + core.continuity.held) * _TRADE_BYTES,
         control=dict(core.control),
     )

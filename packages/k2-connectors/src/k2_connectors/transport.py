@@ -1,11 +1,14 @@
-"""Transport: the one-method seam between a feed and a socket, and its default on `websockets`."""
+"""Transport: the one-method seam between a feed and a socket, and its default on `websockets`.
+
+`picows_transport` has the other implementation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -20,12 +23,17 @@ Any frame must fit into one Kafka record (a million bytes with its headers), or 
 become a dead letter.
 """
 
+TransportName = Literal["websockets", "picows"]
+
 
 class Connection(Protocol):
     """An open socket. `receive` raises `ConnectionLostError` once nothing is left to read."""
 
     async def receive(self) -> bytes:
         """Return the next frame's bytes, as they came."""
+
+    async def receive_all(self) -> Sequence[bytes]:
+        """Return the frames that are here, in order and at least one; see `receive`."""
 
     async def send(self, frame: str) -> None:
         """Send one text frame."""
@@ -39,6 +47,15 @@ class Transport(Protocol):
 
     def connect(self, url: str) -> AbstractAsyncContextManager[Connection]:
         """Connect to `url`; raise `ConnectionLostError` when that fails."""
+
+
+def open_transport(name: TransportName) -> Transport:
+    """Return the transport called `name`; raise `MissingExtraError` if it is not installed."""
+    if name == "websockets":
+        return WebSocketTransport()
+    from .picows_transport import PicowsTransport
+
+    return PicowsTransport()
 
 
 class WebSocketTransport:
@@ -57,7 +74,7 @@ class WebSocketTransport:
                 max_size=MAX_FRAME_BYTES,
                 max_queue=1024,
                 open_timeout=self._open_timeout_s,
-                proxy=None if _is_loopback(url) else True,
+                proxy=None if is_loopback(url) else True,
             )
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise ConnectionLostError(url, str(error) or type(error).__name__) from error
@@ -82,6 +99,9 @@ class _WebSocket:
         except ConnectionClosed as error:
             raise ConnectionLostError(self._url, str(error)) from error
 
+    async def receive_all(self) -> Sequence[bytes]:
+        return [await self.receive()]
+
     async def send(self, frame: str) -> None:
         try:
             await self._socket.send(frame)
@@ -92,7 +112,8 @@ class _WebSocket:
         await self._socket.close()
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Tell whether an address is this machine's own: no proxy stands between."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

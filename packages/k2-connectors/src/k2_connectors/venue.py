@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, Self
 
 import msgspec
 
@@ -43,8 +43,17 @@ class Venue(Protocol):
     def urls(self) -> Sequence[str]:
         """The WebSocket endpoints, all of this one venue, the preferred first."""
 
-    def subscribe_frames(self) -> Sequence[str]:
-        """Return the text frames that subscribe every instrument."""
+    def of(self, symbols: Iterable[str]) -> Self:
+        """Return this venue, at the same endpoints, for other canonical symbols."""
+
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return the text frames that subscribe `pairs`, which are some of the instruments'.
+
+        The acknowledgement of the last request sent may name more pairs than it was for.
+        """
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return the text frames that end the subscription of `pairs`; no answer is waited for."""
 
     def ping_frame(self) -> str:
         """Return the venue's own ping, if `ping_every_s` is not 0."""

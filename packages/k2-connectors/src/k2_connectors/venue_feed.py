@@ -7,7 +7,7 @@ the events. `feed` does so with asyncio; the tests do so with a clock that jumps
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from k2_schemas import Trade
@@ -15,10 +15,12 @@ from k2_schemas import Trade
 from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import Position
 from .continuity import Continuity, Outcome
+from .errors import SubscriptionRejectedError
 from .event import Gap, Status
 from .lines import Action, Lines
 from .rest import Hole, RestRequest, RestResponse
-from .venue import Venue
+from .subscriptions import Subscription, Subscriptions
+from .venue import Decoded, Venue
 
 
 class DeadLetter(NamedTuple):
@@ -65,8 +67,13 @@ class VenueFeed:
         self.venue = venue
         self.lines = Lines(venue, now_ns, wanted=lines, seed=seed)
         self.continuity = Continuity(
-            venue, now_ns, positions, backfill=backfill, max_backfill_trades=max_backfill_trades
+            venue,
+            now_ns,
+            positions,
+            backfill=backfill and contiguity,
+            max_backfill_trades=max_backfill_trades,
         )
+        self._subscriptions = Subscriptions(venue, self.lines, self.continuity)
         self._contiguity = contiguity
         self.frames = 0
         self.trades = 0
@@ -87,31 +94,110 @@ class VenueFeed:
 
     def tick(self, now_ns: int) -> list[Event]:
         """Let time pass."""
-        return self._pass_on(self.continuity.tick(now_ns)) if self._contiguity else []
+        settled: list[Event] = list(self._subscriptions.settle(now_ns))
+        if self._contiguity:
+            settled += self._pass_on(self.continuity.tick(now_ns))
+        return settled
+
+    @property
+    def symbols(self) -> list[str]:
+        """The canonical symbols in force."""
+        return self._subscriptions.symbols
+
+    def subscribe(self, symbols: Iterable[str], now_ns: int) -> Subscription:
+        """Take up symbols, each as at a first start: it begins with its first live trade.
+
+        Done once every live line has them acknowledged and REST, where it answers, knows them.
+        Raises `k2_schemas.SchemaError` for what is no symbol.
+        """
+        change = self._subscriptions.add(symbols, now_ns)
+        self.venue = self._subscriptions.venue
+        return change
+
+    def unsubscribe(self, symbols: Iterable[str]) -> list[Event]:
+        """Leave symbols: what was held goes on, what was missing is missed no more.
+
+        Raises `SubscriptionChangeError` for a symbol that is not subscribed, and for the last ones.
+        """
+        held, status = self._subscriptions.remove(symbols)
+        return [*self._pass_on(Outcome(held, [])), status]
+
+    def cancel(self, change: Subscription) -> list[Event]:
+        """Undo a subscription that is not done, as if it had been unsubscribed."""
+        held, status = self._subscriptions.cancel(change)
+        return [*self._pass_on(Outcome(held, [])), status]
 
     def open(self, line: int, now_ns: int) -> list[Action]:
         """Note that a socket is open; return what to send over it."""
         return self.lines.open(line, now_ns)
 
     def hear(self, line: int, frame: bytes, recv_ns: int, now_ns: int) -> list[Event]:
-        """Take a frame; raises `SubscriptionRejectedError` when the venue refuses a symbol."""
-        self.frames += 1
+        """Take a frame; raises `SubscriptionRejectedError` when the venue refuses a symbol.
+
+        If it is one of `subscribe`, that `Subscription` is refused instead, and the feed goes on.
+        """
+        return self.hear_all(line, [frame], recv_ns, now_ns)
+
+    def hear_all(
+        self, line: int, frames: Sequence[bytes], recv_ns: int, now_ns: int
+    ) -> list[Event]:
+        """Take frames that came together, in order; see `hear`.
+
+        What is asked of a line and of a pair is asked once for all of them, not once a frame.
+        """
+        self.frames += len(frames)
         self.heard_ns = now_ns
-        decoded = self.venue.decode(frame, recv_ns // 1000)
+        recv_us = recv_ns // 1000
+        events: list[Event] = []
+        plain, trades = Decoded(), list[Trade]()
+        for frame in frames:
+            try:
+                decoded = self.venue.decode(frame, recv_us)
+            except SubscriptionRejectedError as error:
+                self.control["refusal"] += 1
+                if trades:
+                    events += self._take(line, plain, trades, recv_us, now_ns)
+                    trades = []
+                events += self._refuse(error, self.lines.asked(line))
+                continue
+            if decoded.trades and not (
+                decoded.rejections or decoded.control or decoded.acknowledged or decoded.closing
+            ):
+                # Trades and nothing else, as nearly every frame.
+                plain = decoded
+                trades += decoded.trades
+                continue
+            if trades:
+                events += self._take(line, plain, trades, recv_us, now_ns)
+                trades = []
+            events += self._take(line, decoded, decoded.trades, recv_us, now_ns)
+            events += self._note_rest(frame, decoded, recv_ns, now_ns)
+        if trades:
+            events += self._take(line, plain, trades, recv_us, now_ns)
+        return events
+
+    def _take(
+        self, line: int, decoded: Decoded, trades: Sequence[Trade], recv_us: int, now_ns: int
+    ) -> list[Event]:
+        """Take a line's frame, the last of those that `trades` came with; return what may go on."""
         events: list[Event] = []
         if self.lines.hear(line, decoded, now_ns):
             if self._contiguity:
                 self.continuity.note_live(now_ns)
             events.append(Status(self.venue.name, "live"))
-        if decoded.trades:
-            self.lag_us = recv_ns // 1000 - decoded.trades[-1].timestamp_us
-            passed = (
-                self.continuity.accept(decoded.trades, now_ns)
-                if self._contiguity
-                else list(decoded.trades)
-            )
-            self.trades += len(passed)
-            events += passed
+        if trades:
+            self.lag_us = recv_us - trades[-1].timestamp_us
+            if self._contiguity:
+                trades = self.continuity.accept(trades, now_ns)
+            elif self._subscriptions.have_shrunk:
+                trades = [trade for trade in trades if trade.pair in self.lines.pairs]
+            self.trades += len(trades)
+            events += trades
+        return events
+
+    def _note_rest(self, frame: bytes, decoded: Decoded, recv_ns: int, now_ns: int) -> list[Event]:
+        """Note what a frame held beside trades; return its dead letter."""
+        events: list[Event] = []
         if decoded.rejections:
             self.dead_letters += 1
             reason = "; ".join(decoded.rejections)
@@ -132,9 +218,12 @@ class VenueFeed:
     def answer(
         self, request: RestRequest, response: RestResponse, recv_ns: int, now_ns: int
     ) -> list[Event]:
-        """Take the answer of the REST request under way."""
+        """Take the answer of the REST request under way; raises as `hear` does."""
         pair = request.hole.pair
-        outcome = self.continuity.receive(request, response, recv_ns // 1000, now_ns)
+        try:
+            outcome = self.continuity.receive(request, response, recv_ns // 1000, now_ns)
+        except SubscriptionRejectedError as error:
+            return self._refuse(error, error.pairs)
         if self.continuity.take_deaf():
             self.lines.retire_all()
         letters = [
@@ -164,6 +253,10 @@ class VenueFeed:
         """Return when `tick` and `act` are next to be called, at the latest."""
         deadlines = [self.lines.deadline_ns(now_ns), self.continuity.deadline_ns(now_ns)]
         return max(now_ns, min(deadline for deadline in deadlines if deadline is not None))
+
+    def _refuse(self, error: SubscriptionRejectedError, asked: Collection[str]) -> list[Event]:
+        held, said = self._subscriptions.refuse(error, asked)
+        return [*self._pass_on(Outcome(held, [])), *said]
 
     def _pass_on(self, outcome: Outcome) -> list[Event]:
         self.trades += len(outcome.trades)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from k2_connectors import LedgerConflictError, open_venue
+from k2_connectors import LedgerConflictError, Venue, open_venue
 from k2_connectors.testing import Emission, Ledger, MarketModel, ReplayExchange, play_model
 
 DEADLINE_S = 15.0
@@ -38,9 +38,14 @@ def converse(
     return asyncio.run(play()), ledger
 
 
+def subscriptions(venue: Venue) -> Sequence[str]:
+    """Return the frames that subscribe all that a venue has."""
+    return venue.subscribe_frames([instrument.pair for instrument in venue.instruments])
+
+
 async def subscribe_and_read(socket: ClientConnection, venue: str) -> list[bytes]:
     """Subscribe as the client does, and read as many frames as the exchange has to play."""
-    for text in open_venue(venue, SYMBOLS[venue]).subscribe_frames():
+    for text in subscriptions(open_venue(venue, SYMBOLS[venue])):
         await socket.send(text)
     wanted, played = {e.frame for e in EMISSIONS[venue]}, []
     while len(played) < len(EMISSIONS[venue]):
@@ -175,7 +180,7 @@ def test_frames_that_contradict_the_ledger_end_the_exchange(tmp_path: Path):
             ReplayExchange(contradicting, PAIRS, ledger).serve(0) as port,
             connect(f"ws://127.0.0.1:{port}/binance", proxy=None) as socket,
         ):
-            await socket.send(open_venue("binance", ["BTC/USDT"]).subscribe_frames()[0])
+            await socket.send(subscriptions(open_venue("binance", ["BTC/USDT"]))[0])
             await asyncio.Event().wait()
 
     with Ledger(tmp_path / "ledger.db") as ledger:

@@ -61,7 +61,7 @@ def open_at(name: str, port: int) -> Venue:
 
 async def subscribe(venue: Venue, socket: ClientConnection) -> None:
     """Send the venue's own subscription."""
-    for text in venue.subscribe_frames():
+    for text in venue.subscribe_frames([i.pair for i in venue.instruments]):
         await socket.send(text)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from k2_connectors import RecordingError, SubscriptionRejectedError, open_venue
+from k2_connectors import RecordedFrame, RecordingError, SubscriptionRejectedError, open_venue
 from k2_connectors.testing import (
     Emission,
     Ledger,
@@ -409,7 +409,7 @@ def test_labels_of_damaged_frames_are_what_a_feed_makes_of_them(damaged: tuple[s
         path=Path("damaged"),
         dialect=DIALECTS[name],
         instruments=InstrumentList(name, SYMBOLS[name], DIALECTS[name].pair_of),
-        raws=[raw],
+        frames=[RecordedFrame(raw)],
         last_us=NOW_US,
         fingerprint="",
     )

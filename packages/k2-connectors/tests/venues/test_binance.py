@@ -149,7 +149,7 @@ def test_a_refused_subscription_is_raised_with_its_reason(frame: bytes):
 
 def test_all_symbols_are_subscribed_in_one_message():
     """Binance allows five inbound messages a second."""
-    (text,) = Binance(["BTC/USDT", "eth/usdt"]).subscribe_frames()
+    (text,) = Binance(["BTC/USDT", "eth/usdt"]).subscribe_frames(["BTCUSDT", "ETHUSDT"])
 
     assert json.loads(text) == {
         "method": "SUBSCRIBE",

@@ -199,7 +199,7 @@ def test_a_refused_subscription_is_raised_with_its_reason(changes: dict[str, Any
 
 def test_all_symbols_are_subscribed_with_their_snapshot():
     """The snapshot is asked for explicitly: its default has changed before."""
-    (text,) = Kraken(["XBT/USD", "ETH/USD"]).subscribe_frames()
+    (text,) = Kraken(["XBT/USD", "ETH/USD"]).subscribe_frames(["BTC/USD", "ETH/USD"])
 
     assert json.loads(text) == {
         "method": "subscribe",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -17,9 +17,15 @@ from .errors import QueryError
 from .frozen import FrozenLake
 from .id_holes import DeadId, IdHole, ReadFrameIds, find_holes
 from .law import Law
-from .layer_laws import Retention, judge_candles, judge_dead_letters, judge_gold, judge_verdicts
+from .layer_laws import (
+    find_horizon,
+    judge_candles,
+    judge_dead_letters,
+    judge_gold,
+    judge_verdicts,
+)
 from .places import Lag, OffsetRange, OffsetRanges, PlaceAudit, audit_places
-from .tables import DEAD_LETTERS, bronze_trades, silver_trades
+from .tables import DEAD_LETTERS, TableSpec, bronze_trades, silver_trades
 
 __all__ = [
     "AuditReport",
@@ -31,7 +37,6 @@ __all__ = [
     "OffsetRanges",
     "ReadFrameIds",
     "ReadRanges",
-    "Retention",
     "audit_lake",
     "list_holes",
 ]
@@ -84,13 +89,12 @@ def audit_lake(
     read_ranges: ReadRanges | None = None,
     *,
     read_frame_ids: ReadFrameIds | None = None,
-    kept: Retention = Retention(),  # noqa: B008 - a tuple
 ) -> AuditReport:
     """Audit a home; `read_ranges` is asked once for its topics, after the tables have been read.
 
     In this order, because Kafka is ahead of the tables and never behind. Without it only the tables
     are compared with each other. Without `read_frame_ids` a trade that the feed could not decode
-    counts as one that never came. `kept` excuses what retention may have removed.
+    counts as one that never came. Days that retention may have removed are excused.
     Raises `CatalogError` where there is no lake, `QueryError` when maintenance has replaced a file
     meanwhile: ask again.
     """
@@ -98,12 +102,12 @@ def audit_lake(
     with FrozenLake(home) as lake:
         topics = [*map(trades_topic, lake.exchanges), DEADLETTER_TOPIC]
         ranges = None if read_ranges is None else read_ranges(topics)
-        places = list(_audit_topics(lake, ranges, today, kept))
+        places = list(_audit_topics(lake, ranges, today))
         laws = [law for found in places for law in found.laws]
         laws.append(judge_dead_letters(lake))
         for exchange in lake.exchanges:
-            laws += judge_verdicts(lake, exchange, today, kept)
-            laws += judge_gold(lake, exchange, today, kept)
+            laws += judge_verdicts(lake, exchange, today)
+            laws += judge_gold(lake, exchange, today)
             laws += judge_candles(lake, exchange)
         return AuditReport(
             laws=tuple(laws),
@@ -143,17 +147,17 @@ def _list_all_holes(
 
 
 def _audit_topics(
-    lake: FrozenLake, ranges: OffsetRanges | None, today: date, kept: Retention
+    lake: FrozenLake, ranges: OffsetRanges | None, today: date
 ) -> Iterator[PlaceAudit]:
     for exchange in lake.exchanges:
         bronze = bronze_trades(exchange).name
         ingested = f"SELECT min(bronze_ingestion_timestamp) FROM {silver_trades(exchange).name}"
-        may_go = _is_older(lake, ingested, today, kept.bronze_days)
+        may_go = _is_older(lake, ingested, bronze_trades(exchange), today)
         topic = trades_topic(exchange)
         rows = f"FROM {bronze}"
         yield audit_places(lake, bronze, rows, topic, ranges, prefix_may_go=may_go)
     died = f"SELECT min(error_timestamp) FROM {DEAD_LETTERS.name}"
-    may_go = _is_older(lake, died, today, kept.dead_letter_days)
+    may_go = _is_older(lake, died, DEAD_LETTERS, today)
     rows = (
         'SELECT kafka_topic AS topic, kafka_partition AS "partition", kafka_offset AS "offset"'
         f" FROM {DEAD_LETTERS.name}"
@@ -162,8 +166,8 @@ def _audit_topics(
     yield audit_places(lake, name, rows, DEADLETTER_TOPIC, ranges, prefix_may_go=may_go)
 
 
-def _is_older(lake: FrozenLake, query: str, today: date, days: int) -> bool:
-    """Return whether a time is so long ago that retention may have removed rows of its day."""
-    horizon = today - timedelta(days=days)
-    (row,) = lake.ask(f"SELECT ({query}) < TIMESTAMPTZ '{horizon.isoformat()} 00:00:00Z' AS older")
+def _is_older(lake: FrozenLake, query: str, spec: TableSpec, today: date) -> bool:
+    """Return whether a time is so long ago that retention may have removed a table's rows of it."""
+    horizon = find_horizon(spec, today).isoformat()
+    (row,) = lake.ask(f"SELECT ({query}) < TIMESTAMPTZ '{horizon} 00:00:00Z' AS older")
     return bool(row["older"])

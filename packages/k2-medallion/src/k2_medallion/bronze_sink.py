@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,7 +15,14 @@ from .batch_report import BatchReport
 from .catalog import load_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
-from .publish import Guard, PublishedSnapshot, check_same_range, find_published, publish_rows
+from .publish import (
+    Guard,
+    PublishedSnapshot,
+    Standing,
+    check_same_range,
+    find_published,
+    publish_rows,
+)
 from .spark import table_name
 from .tables import bronze_trades
 
@@ -27,11 +35,12 @@ class BronzeSink:
     with_headers = False
     offset_columns = _PLACE
 
-    def __init__(self, exchange: str, catalog: SqlCatalog) -> None:
-        self.flow = f"bronze-{exchange}"
+    def __init__(self, exchange: str, catalog: SqlCatalog, *, flow: str | None = None) -> None:
+        self.flow = flow or f"bronze-{exchange}"
         self.topic = trades_topic(exchange)
         self._spec = bronze_trades(exchange)
         self._catalog = catalog
+        self._standing = Standing(self.flow, self._load)
 
     def prepare(self, kafka: DataFrame) -> DataFrame:
         """Shape the stream's records as Bronze rows."""
@@ -39,6 +48,7 @@ class BronzeSink:
 
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after Bronze's newest rows."""
+        self._standing.take()
         rows = spark.table(table_name(self._spec)).where(F.col("topic") == self.topic)
         return read_high_water(rows, self._spec, wanted)
 
@@ -65,11 +75,16 @@ class BronzeSink:
         """
         guard = Guard(self.flow, batch.publish_id)
         with guard.clock.measure("bronze"):
+            self._standing.confirm(guard)
             fresh = publish_rows(rows, self._spec, guard, batch.offsets_read)
-            table = load_table(self._catalog, self._spec)
-            assert table is not None, "ensured at start"
+            table = self._load()
             if not fresh:
                 check_same_range(rows.sparkSession, self._spec, table, batch, _PLACE)
         published = find_published(table, guard)
         newest_ms = find_newest_ms(table, published.snapshot_id, "kafka_timestamp")
         return guard, published, newest_ms
+
+    def _load(self) -> Table:
+        table = load_table(self._catalog, self._spec)
+        assert table is not None, f"{self._spec.name} was ensured at start"
+        return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,7 +15,7 @@ from .batch_report import BatchReport
 from .catalog import load_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
-from .publish import Guard, check_same_range, publish_rows
+from .publish import Guard, Standing, check_same_range, publish_rows
 from .spark import table_name
 from .tables import DEAD_LETTERS
 
@@ -31,9 +32,11 @@ class DeadLetterSink:
 
     def __init__(self, catalog: SqlCatalog) -> None:
         self._catalog = catalog
+        self._standing = Standing(self.flow, self._load)
 
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after the newest rows that came from this topic."""
+        self._standing.take()
         rows = spark.table(table_name(DEAD_LETTERS)).where(F.col("kafka_topic") == self.topic)
         named = rows.select(
             "dlq_date", *(F.col(name).alias(name.removeprefix("kafka_")) for name in _PLACE)
@@ -54,13 +57,17 @@ class DeadLetterSink:
         dead = to_dead_letters(rows, datetime.now(UTC))
         read = batch.offsets_read
         with guard.clock.measure("dead_letters"):
+            self._standing.confirm(guard)
             if not publish_rows(dead, DEAD_LETTERS, guard, read):
-                table = load_table(self._catalog, DEAD_LETTERS)
-                assert table is not None, "ensured at start"
-                check_same_range(rows.sparkSession, DEAD_LETTERS, table, batch, _PLACE)
+                check_same_range(rows.sparkSession, DEAD_LETTERS, self._load(), batch, _PLACE)
         return BatchReport(
             self.flow, batch.publish_id, read, dead={"schema": read}, seconds=guard.clock.seconds
         )
+
+    def _load(self) -> Table:
+        table = load_table(self._catalog, DEAD_LETTERS)
+        assert table is not None, "ensured at start"
+        return table
 
 
 def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:

@@ -17,9 +17,11 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from .catalog import LakeHome, count_rows
+from .data_files import plan_data_files
+from .errors import QueryError
 from .lake import Lake
 from .result import translate_errors
-from .sandbox import open_dataset
+from .scan import quote_name, scan_sql
 from .tables import GOLD_CANDLES, GOLD_TRADES, bronze_trades, silver_trades
 
 _CHUNK_ROWS = 50_000
@@ -111,7 +113,8 @@ class FrozenLake:
             self._show(f"gold_{exchange}_before", gold, snapshot.parent_snapshot_id)
 
     def _show(self, name: str, table: Table, snapshot_id: int | None) -> None:
-        self._duck.register(name, open_dataset(table, snapshot_id))
+        rows = scan_sql(table.schema(), plan_data_files(table, snapshot_id))
+        self._duck.execute(f"CREATE VIEW {quote_name(name)} AS {rows}")
         self._seen.add(name)
 
 
@@ -137,6 +140,11 @@ def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]
             break
         pending += 1
         cut = snapshot.parent_snapshot_id
+    if cut is not None and source.snapshot_by_id(cut) is None:
+        raise QueryError(
+            f"{source.name()[-1]} has forgotten how it was before {pending} batches that are on "
+            "their way; let k2-lake finish them, then ask again"
+        )
     return Cut(cut, pending)
 
 
@@ -162,6 +170,8 @@ def _connect() -> duckdb.DuckDBPyConnection:
         ("TimeZone", "'UTC'"),
         # What does not fit into memory goes there; DuckDB's default is the working directory.
         ("temp_directory", f"'{scratch}'"),
+        # Enough to sort and join with; four fifths of the machine, the default, are others'.
+        ("memory_limit", "'1GB'"),
         ("python_enable_replacements", "false"),
     ):
         duck.execute(f"SET {setting} = {value}")

@@ -22,9 +22,8 @@ class TradeSink(BronzeSink):
     """
 
     def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
-        super().__init__(promotion.exchange, catalog)
         self._stage = FusedStage(promotion, catalog)
-        self.flow = self._stage.flow
+        super().__init__(promotion.exchange, catalog, flow=self._stage.flow)
 
     def write(self, rows: DataFrame, batch: Batch) -> BatchReport:
         """Publish a batch: Bronze first, then what follows from it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, timedelta
-from typing import NamedTuple
 
 from .frozen import FrozenLake
 from .law import MOST_EXAMPLES, Law
@@ -18,6 +17,7 @@ from .tables import (
     GOLD_CANDLES,
     GOLD_TRADES,
     TRADE_COLUMNS,
+    TableSpec,
     bronze_trades,
     silver_trades,
 )
@@ -25,15 +25,7 @@ from .tables import (
 _PLACE = "b.topic = d.kafka_topic AND b.partition = d.kafka_partition AND b.offset = d.kafka_offset"
 
 
-class Retention(NamedTuple):
-    """How many days a table's rows are kept at least; Gold and candles are for ever."""
-
-    bronze_days: int = 7
-    silver_days: int = 30
-    dead_letter_days: int = 90
-
-
-def judge_verdicts(lake: FrozenLake, exchange: str, today: date, kept: Retention) -> Iterator[Law]:
+def judge_verdicts(lake: FrozenLake, exchange: str, today: date) -> Iterator[Law]:
     """Judge that each Bronze row is in Silver or dead, and each dead one in Bronze.
 
     By batch, which Bronze's ingestion time names in both layers: a sum over all could hide one loss
@@ -41,7 +33,7 @@ def judge_verdicts(lake: FrozenLake, exchange: str, today: date, kept: Retention
     """
     bronze, silver = bronze_trades(exchange).name, silver_trades(exchange).name
     own = f"(SELECT * FROM {DEAD_LETTERS.name} WHERE bronze_source = '{bronze}')"
-    horizon = _write_day(today - timedelta(days=kept.bronze_days))
+    horizon = _write_day(find_horizon(bronze_trades(exchange), today))
     batches = f"""
 SELECT batch, coalesce(read.n, 0) AS held, coalesce(accepted.n, 0) AS accepted,
   coalesce(dead.n, 0) AS dead
@@ -81,7 +73,7 @@ def judge_dead_letters(lake: FrozenLake) -> Law:
     return _judge_once(lake, DEAD_LETTERS.name, "a record is dead once", place, "true")
 
 
-def judge_gold(lake: FrozenLake, exchange: str, today: date, kept: Retention) -> Iterator[Law]:
+def judge_gold(lake: FrozenLake, exchange: str, today: date) -> Iterator[Law]:
     """Judge that Gold is the distinct message_ids of Silver, in content, each once."""
     silver, gold = silver_trades(exchange).name, GOLD_TRADES.name
     own = f"exchange = '{exchange.upper()}'"
@@ -99,7 +91,7 @@ LEFT JOIN (SELECT DISTINCT message_id FROM {gold} WHERE {own}) g USING (message_
     )
     columns = ", ".join(f'"{name}"' for name, _ in TRADE_COLUMNS)
     content = f"message_id, hash({columns}) AS content"
-    horizon = _write_day(today - timedelta(days=kept.silver_days))
+    horizon = _write_day(find_horizon(silver_trades(exchange), today))
     oldest = f'(SELECT least(min("timestamp")::DATE, {horizon}) FROM {silver})'
     yield _judge(
         lake,
@@ -130,6 +122,11 @@ def judge_candles(lake: FrozenLake, exchange: str) -> Iterator[Law]:
     yield law
     name = f"a candle of {exchange.upper()} has each version once"
     yield _judge_once(lake, table, name, "symbol, start, version", own)
+
+
+def find_horizon(spec: TableSpec, today: date) -> date:
+    """Return the oldest day that retention has certainly left in a table."""
+    return date.min if spec.kept_days is None else today - timedelta(days=spec.kept_days)
 
 
 def _judge_minutes(lake: FrozenLake, exchange: str, gold: str) -> Law:

@@ -32,8 +32,9 @@ MOST_CLOSED_FILES = 4
 MOST_MANIFESTS = 16
 CLOSED_AFTER = timedelta(minutes=5)
 """An hour or a day counts as closed this long after its end: most late trades have come by then."""
-SNAPSHOT_AGE = timedelta(minutes=30)
-"""How long a reader that has opened a table can go on reading what it opened."""
+SNAPSHOT_AGE = timedelta(minutes=60)
+"""How long a reader that has opened a table can go on reading what it opened; and three times
+`publish.STALE_AFTER_S`, after which a driver no longer trusts what it knew."""
 ORPHAN_AGE = timedelta(days=3)
 
 _PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}

@@ -45,8 +45,12 @@ class Promotion:
         self.silver = silver_trades(exchange)
         self.candles = CandleStep(exchange, catalog)
         self._catalog = catalog
-        self._contract = contract
+        self.contract = contract
         self._widen_tables()
+
+    def judge(self, bronze: DataFrame, verdicts: Observation) -> DataFrame:
+        """Decode Bronze rows and judge them; `verdicts` counts the dead ones on their way."""
+        return silver.judge(bronze, self.contract).observe(verdicts, *_count_by_type())
 
     def publish_verdicts(
         self, spark: SparkSession, published: PublishedSnapshot, guard: Guard
@@ -59,9 +63,9 @@ class Promotion:
         now = datetime.now(UTC)
         rows = read_published(spark, self.bronze, published)
         verdicts = Observation()
-        judged = silver.judge(rows, self._contract).observe(verdicts, *_count_by_type())
+        judged = self.judge(rows, verdicts)
         with guard.clock.measure("silver"):
-            accepted = silver.to_silver(judged, self._contract, now)
+            accepted = silver.to_silver(judged, self.contract, now)
             staged = self._stage(accepted, self.silver, guard)
         if staged is not None and self._learn_schemas(verdicts):
             # What was staged is never published; it goes when it has grown old.
@@ -90,13 +94,8 @@ class Promotion:
         with guard.clock.measure("count"):
             columns = ("message_id", "timestamp")
             ids = read_added_rows(self._load(self.silver), published.snapshot_id, columns)
-            tally = gold.count_ids(ids)
-        with guard.clock.measure("gold"):
-            added = guard.held.get(GOLD_TRADES.name)
-            if added is None:
-                added = self._publish_new(spark, published, guard, tally, ids)
-        with guard.clock.measure("candles"):
-            candles = self.candles.publish(spark, guard, tally, ids["timestamp"])
+        rows = read_published(spark, self.silver, published)
+        added, candles = self.publish_new(rows, ids, guard)
         return BatchReport(
             guard.flow,
             guard.publish_id,
@@ -108,42 +107,52 @@ class Promotion:
             seconds=guard.clock.seconds,
         )
 
+    def publish_new(self, rows: DataFrame, ids: pa.Table, guard: Guard) -> tuple[int, int]:
+        """Publish what Gold lacks of Silver rows, then their candles; return how many of each.
+
+        `ids` are the rows' message_id and timestamp.
+        """
+        with guard.clock.measure("count"):
+            tally = gold.count_ids(ids)
+        with guard.clock.measure("gold"):
+            added = guard.held.get(GOLD_TRADES.name)
+            if added is None:
+                added = self._publish_lacking(rows, ids, tally, guard)
+        with guard.clock.measure("candles"):
+            spark = rows.sparkSession
+            candles = self.candles.publish(spark, guard, tally, ids["timestamp"])
+        return added, candles
+
     def find_silver(self, guard: Guard) -> PublishedSnapshot:
         """Return what Silver holds of a batch that has been published there."""
         return find_published(self._load(self.silver), guard)
 
-    def _publish_new(
-        self,
-        spark: SparkSession,
-        published: PublishedSnapshot,
-        guard: Guard,
-        tally: gold.Tally,
-        ids: pa.Table,
+    def _publish_lacking(
+        self, rows: DataFrame, ids: pa.Table, tally: gold.Tally, guard: Guard
     ) -> int:
         """Publish the rows that Gold lacks: distinct = known + new, or nothing."""
         known = gold.find_known(ids, self._load(GOLD_TRADES), self.exchange, tally.ranges)
-        names = [name for name, _ in self._contract.columns]
-        rows = gold.to_gold(read_published(spark, self.silver, published), names)
+        lacking = gold.to_gold(rows, [name for name, _ in self.contract.columns])
         if tally.repeated.num_rows:
-            rows = gold.drop_repeats(rows, tally.repeated)
+            lacking = gold.drop_repeats(lacking, tally.repeated)
         if known.num_rows:
-            rows = gold.drop_known(rows, known)
+            lacking = gold.drop_known(lacking, known)
         added = tally.distinct - int(known.num_rows)
         # Refused: another driver has published the batch, and what it added is known here.
-        publish_rows(rows, GOLD_TRADES, guard, added)
+        publish_rows(lacking, GOLD_TRADES, guard, added)
         return added
 
     def _learn_schemas(self, verdicts: Observation) -> bool:
         """Ask the registry for the schema ids of frames that nobody could read."""
         unknown = verdicts.get["unknown_ids"]
-        if not unknown or not self._contract.learn(unknown):
+        if not unknown or not self.contract.learn(unknown):
             return False
         self._widen_tables()
         return True
 
     def _widen_tables(self) -> None:
         """Give Silver and Gold the columns that the contract has beyond V2's."""
-        added = self._contract.added_columns
+        added = self.contract.added_columns
         specs = (self.silver.with_columns(added), GOLD_TRADES.with_columns(added))
         ensure_tables(self._catalog, specs)
 

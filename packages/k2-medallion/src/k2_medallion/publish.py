@@ -7,8 +7,9 @@ neither a replay nor a second driver can publish a batch twice (CherryPickOperat
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,11 @@ from .tables import TableSpec
 _log = structlog.get_logger()
 
 _WAP_ID = "spark.wap.id"
+STALE_AFTER_S = 1_200.0
+"""Well below the age at which snapshots, and the ids they carry, may expire."""
+
 _ATTEMPT = "k2-attempt"
+_SMALLEST_SPLIT_BYTES = 2 << 20
 _DUPLICATE = "org.apache.iceberg.exceptions.DuplicateWAPCommitException"
 
 
@@ -40,6 +45,7 @@ class PublishedSnapshot:
     parent_id: int | None
     sequence_number: int
     row_count: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,13 @@ class Guard:
     """Under which id a flow's batch is published, and which tables hold it already.
 
     `held` gives, per table name, how many rows an earlier driver published there under the id.
+    `since` is when the tables said that the batch is this driver's to publish (s since 1970).
     """
 
     flow: str
     publish_id: str
     held: Mapping[str, int] = field(default_factory=dict)
+    since: float = field(default_factory=time.time)
     clock: StepClock = field(default_factory=StepClock)
 
 
@@ -86,7 +94,9 @@ def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
     attempt = uuid.uuid4().hex
     spark.conf.set(_WAP_ID, guard.publish_id)
     try:
-        fit_columns(rows, spec).writeTo(table_name(spec)).option(f"snapshot-property.{_ATTEMPT}", attempt).append()
+        fit_columns(rows, spec).writeTo(table_name(spec)).option(
+            f"snapshot-property.{_ATTEMPT}", attempt
+        ).option("distribution-mode", "none").append()
     except Py4JJavaError as error:
         # Staging itself is refused when the id is already published.
         if _is_duplicate(error):
@@ -126,7 +136,13 @@ def audit_staged(staged: Staged, guard: Guard, expected_rows: int) -> None:
 
 
 def publish_staged(staged: Staged, guard: Guard) -> bool:
-    """Make staged rows visible; return False if their id is published already."""
+    """Make staged rows visible; return False if their id is published already.
+
+    Raises `FencedError` if the batch was this driver's long ago: who has slept that long cannot
+    know that the id it would be refused for has not been forgotten (`maintain.SNAPSHOT_AGE`).
+    """
+    if time.time() - guard.since > STALE_AFTER_S:
+        raise FencedError(guard.flow, guard.publish_id)
     with guard.clock.measure(COMMIT):
         try:
             staged.table.manageSnapshots().cherrypick(staged.snapshot.snapshotId()).commit()
@@ -135,6 +151,33 @@ def publish_staged(staged: Staged, guard: Guard) -> bool:
                 return False
             raise
     return True
+
+
+class Standing:
+    """Whether a flow's newest batch in a table is still the one that this driver knows.
+
+    A driver that has slept may find its next batch published by another, and the id under which
+    that was done forgotten; what came after it is not.
+    """
+
+    def __init__(self, flow: str, load: Callable[[], Table]) -> None:
+        self._flow = flow
+        self._load = load
+        self._newest: str | None = None
+
+    def take(self) -> None:
+        """Note the newest batch; before positions are read from the table's rows."""
+        self._newest = self._find_newest()
+
+    def confirm(self, guard: Guard) -> None:
+        """Raise `FencedError` if another driver has published, unless it is this very batch."""
+        if self._find_newest() not in (self._newest, guard.publish_id):
+            raise FencedError(self._flow, guard.publish_id)
+        self._newest = guard.publish_id
+
+    def _find_newest(self) -> str | None:
+        published = list_published(self._load(), self._flow)
+        return published[-1].publish_id if published else None
 
 
 def check_published(spec: TableSpec, guard: Guard, table: Table, expected_rows: int) -> None:
@@ -173,6 +216,7 @@ def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
                     parent_id=snapshot.parent_snapshot_id,
                     sequence_number=snapshot.sequence_number or 0,
                     row_count=int(summary["added-records"] or 0),
+                    size_bytes=int(summary["added-files-size"] or 0),
                 )
             )
     return found[::-1]
@@ -180,7 +224,9 @@ def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
 
 def read_published(spark: SparkSession, spec: TableSpec, published: PublishedSnapshot) -> DataFrame:
     """Return the rows that one published batch added to a table."""
-    reader = spark.read.format("iceberg")
+    # Iceberg would read files of this size in one task, on one core.
+    share = published.size_bytes // spark.sparkContext.defaultParallelism + 1
+    reader = spark.read.format("iceberg").option("split-size", max(_SMALLEST_SPLIT_BYTES, share))
     if published.parent_id is None:
         # The table's first snapshot: all it holds is what the batch added.
         return reader.option("versionAsOf", published.snapshot_id).load(table_name(spec))

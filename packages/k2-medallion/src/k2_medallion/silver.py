@@ -13,7 +13,6 @@ from .decode import decode
 from .trade_contract import TradeContract
 
 
-
 def judge(bronze: DataFrame, contract: TradeContract) -> DataFrame:
     """Decode Bronze rows and apply the Silver rules (batch or streaming).
 

@@ -88,8 +88,11 @@ class Stage(ABC):
 
     def finish_pending(self, spark: SparkSession) -> Iterator[BatchReport]:
         """Promote every pending batch, one after the other; before any flow runs."""
-        for published, guard in self.list_pending(at_start=True):
-            yield self.promote(spark, published, guard)
+        at_start = True
+        # Listed anew for each: what was true of the tables an hour ago is not to be relied on.
+        while pending := self.list_pending(at_start=at_start):
+            at_start = False
+            yield self.promote(spark, *pending[0])
 
     def _list_upstream(self) -> list[PublishedSnapshot]:
         return list_published(self._load(self.upstream), self.upstream_flow)
@@ -183,6 +186,12 @@ class FusedStage(Stage):
         verdicts = self.promotion.publish_verdicts(spark, published, guard)
         silver = self.promotion.find_silver(guard)
         return verdicts.add(self.promotion.publish_gold(spark, silver, guard))
+
+
+def list_stages(promotion: Promotion, catalog: SqlCatalog) -> list[Stage]:
+    """Return the stages of both topologies: the one that ran last may not be the next to run."""
+    kinds = (FusedStage, SilverStage, GoldStage)
+    return [kind(promotion, catalog) for kind in kinds]
 
 
 def roll_forward(stages: Iterable[Stage], spark: SparkSession) -> None:

@@ -6,7 +6,7 @@ from .exchange import ReplayExchange
 from .fault import CURABLE, Fault, draw_faults
 from .ledger import Ledger
 from .market import MarketModel
-from .playback import Recording, keep_epoch, open_recording, play_model
+from .playback import Recording, keep_epoch, open_recording, open_recordings, play_model
 from .publisher import MemoryPublisher
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "draw_faults",
     "keep_epoch",
     "open_recording",
+    "open_recordings",
     "play_model",
 ]

@@ -34,7 +34,8 @@ class Payloads:
     `frames` are trade frames with the trades they hold. `acknowledgements` together confirm every
     pair of `symbols`; `control` are other frames that hold no trade; `refusals` refuse a symbol.
     `history` are trades of one pair, ascending and without a hole; `answer` is what the venue's
-    REST, having them, would say to a request: a whole page, however it pages.
+    REST, having them, would say to a request: a whole page, however it pages; `unknown_pairs` is
+    what it says about a pair that it does not have.
     """
 
     symbols: Sequence[str]
@@ -44,6 +45,7 @@ class Payloads:
     answer: Callable[[RestRequest], RestResponse]
     control: Sequence[bytes] = ()
     refusals: Sequence[bytes] = ()
+    unknown_pairs: Sequence[RestResponse] = ()
 
 
 def check_venue(make: Callable[..., Venue], payloads: Payloads) -> None:
@@ -83,7 +85,12 @@ def _check_endpoints(make: Callable[..., Venue], payloads: Payloads) -> None:
     )
     url = moved.first_request(_hole_of(payloads.history)).url
     _require(url.startswith("http://127.0.0.1:2/y"), "`rest_url` replaces the host of REST", url)
-    _require(venue.subscribe_frames(), "subscribes by at least one frame", [])
+    elsewhere = moved.of(payloads.symbols[:1])
+    _require(list(elsewhere.urls) == list(moved.urls), "stays where it is by `of`", elsewhere.urls)
+    _require(len(elsewhere.instruments) == 1, "has the symbols it is told by `of`", elsewhere)
+    for pairs in ([i.pair for i in venue.instruments], [next(iter(venue.instruments)).pair]):
+        _require(venue.subscribe_frames(pairs), "subscribes by at least one frame", pairs)
+        _require(venue.unsubscribe_frames(pairs), "unsubscribes by at least one frame", pairs)
     _require(
         not venue.ping_every_s or venue.ping_frame(), "has a ping frame if it pings", venue.name
     )
@@ -181,6 +188,10 @@ def _check_refused_rest(make: Callable[..., Venue], payloads: Payloads) -> None:
     for status in (400, 404, 500, 503):
         page = venue.read_page(request, RestResponse(status, {}, b"no"), RECV_US)
         _require(page.problem and not page.trades, f"calls a {status} a problem", page)
+        _require(not page.unknown_pair, f"takes a bare {status} for no unknown pair", page)
+    for response in payloads.unknown_pairs:
+        page = venue.read_page(request, response, RECV_US)
+        _require(page.problem and page.unknown_pair, "tells that REST knows no such pair", page)
 
 
 def _check_damaged_rest(make: Callable[..., Venue], payloads: Payloads) -> None:

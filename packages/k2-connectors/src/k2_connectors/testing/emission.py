@@ -25,10 +25,12 @@ class Emission:
     """A frame with its labels.
 
     `trades` must arrive. `bad_trades` can be decoded but no rule set may accept them. `bad_frame`,
-    when set, is why the frame itself belongs in the dead letters, byte for byte.
+    when set, is why the frame itself belongs in the dead letters, byte for byte. `recv_ns` is when
+    a recorded frame was received.
     """
 
     frame: bytes
     trades: Sequence[SentTrade] = ()
     bad_trades: Sequence[tuple[SentTrade, str]] = ()
     bad_frame: str | None = None
+    recv_ns: int | None = None

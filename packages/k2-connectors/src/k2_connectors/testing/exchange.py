@@ -31,10 +31,11 @@ class ReplayExchange:
 
     As it is, a client that comes back is played everything again, as fast as it reads: a trade may
     come twice, never less. With `live` the market begins with a venue's first subscriber and moves
-    on by `trades_per_s`, or as fast as the listeners read, whether or not anybody listens; what a
-    client missed is to be had over REST, which always has all that was emitted. `faults` are what
-    goes wrong, per venue. What is about to be emitted is in the ledger first. Frames that
-    contradict the ledger end `serve` with `LedgerConflictError`.
+    on by `trades_per_s`, or `speed` times as fast as it was recorded, or as fast as the listeners
+    read, whether or not anybody listens; what a client missed is to be had over REST, which always
+    has all that was emitted. `faults` are what goes wrong, per venue. What is about to be emitted
+    is in the ledger first. Frames that contradict the ledger end `serve` with
+    `LedgerConflictError`.
 
     `GET /status` counts, `GET /ledger` lists the ledger's valid trades, a JSON object a line.
     """
@@ -47,6 +48,7 @@ class ReplayExchange:
         *,
         live: bool = False,
         trades_per_s: float | None = None,
+        speed: float | None = None,
         faults: Mapping[str, Sequence[Fault]] | None = None,
     ) -> None:
         self.tapes = {name: Tape(frames, ledger) for name, frames in emissions.items()}
@@ -54,6 +56,7 @@ class ReplayExchange:
         self._ledger = ledger
         self._live = live
         self._trades_per_s = trades_per_s
+        self._speed = speed
         self._faults = {
             name: sorted((faults or {}).get(name, ()), key=lambda fault: fault.at)
             for name in emissions
@@ -176,6 +179,7 @@ class ReplayExchange:
             await socket.close(1008, "not a JSON object")
             return False
         pairs, wanted = self._pairs[dialect.name], dialect.subscribes(request)
+        listener.unsubscribe(dialect.unsubscribes(request))
         place = self.tapes[dialect.name].emitted
         fault = self._take_fault(dialect.name, place, frozenset(["reject"]), wanted or [""])
         if fault is not None:
@@ -191,7 +195,12 @@ class ReplayExchange:
 
     def _open_market(self, players: asyncio.TaskGroup, venue: str) -> None:
         if self._live and venue not in self._markets:
-            running = self.tapes[venue].run(self._trades_per_s)
+            tape = self.tapes[venue]
+            running = (
+                tape.run(self._trades_per_s)
+                if self._speed is None
+                else tape.run_as_recorded(self._speed)
+            )
             self._markets[venue] = players.create_task(running)
 
     def _note_sent(self, emissions: Sequence[Emission]) -> None:

@@ -47,13 +47,17 @@ class Listener:
     async def subscribe(self, pairs: Sequence[str]) -> None:
         """Send these pairs from now on, after what the venue sends a new subscriber first."""
         fresh = [pair for pair in pairs if pair not in self._pairs]
-        if self._live and not self._pairs:
+        if self._live and self._players is None and not self._pairs:
             # Before anything is awaited: what is emitted meanwhile is for this listener too.
             self._place = self._tape.join(self)
         self._pairs.update(fresh)
         for pair in fresh if self._live else ():
             for frame in self._dialect.catch_up(self._tape.history.of(pair)):
                 await self._socket.send(frame)
+
+    def unsubscribe(self, pairs: Sequence[str]) -> None:
+        """Send these pairs no more; the connection stays, and its place on the tape."""
+        self._pairs.difference_update(pairs)
 
     def start(
         self, players: asyncio.TaskGroup, note_sent: Callable[[Sequence[Emission]], None]

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from k2_schemas import InstrumentList, SchemaError
 
 from ..errors import RecordingError
-from ..record import read_frames
+from ..record import RecordedFrame, read_frames, read_recording
 from .dialects import DIALECTS, Dialect, Number
 from .emission import Emission, SentTrade
 from .ledger import Ledger
@@ -124,12 +125,12 @@ def _spoil(trade: SentTrade, position: int, dialect: Dialect) -> Emission | None
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file of one venue's frames, with the canonical symbols it trades."""
+    """One venue's frames, with the canonical symbols it trades."""
 
     path: Path
     dialect: Dialect
     instruments: InstrumentList
-    raws: Sequence[str]
+    frames: Sequence[RecordedFrame]
     last_us: int
     fingerprint: str
 
@@ -143,9 +144,13 @@ class Recording:
 
     def play(self, shift_us: int, now_us: int) -> Iterator[Emission]:
         """Yield the frames with their times shifted; ids, prices and quantities untouched."""
-        for raw in self.raws:
-            shifted = self.dialect.shift_times(raw, shift_us)
-            yield _label(shifted, self.dialect, self.instruments, now_us)
+        for frame in self.frames:
+            if frame.data is not None:
+                yield Emission(frame.data, bad_frame="not text", recv_ns=frame.recv_ns)
+                continue
+            shifted = self.dialect.shift_times(frame.raw, shift_us)
+            emission = _label(shifted, self.dialect, self.instruments, now_us)
+            yield replace(emission, recv_ns=frame.recv_ns)
 
 
 def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recording:
@@ -154,10 +159,34 @@ def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recordin
     `symbols` are the canonical symbols known per venue; those that the file does not trade are
     left out. Raises `RecordingError` for an unreadable file, an unknown venue or symbol.
     """
-    raws = [frame.raw for frame in read_frames(path)]
-    frames = [frame for frame in map(_parse, raws) if frame is not None]
-    dialect = _find_dialect(path, frames)
-    trades = [trade for frame in frames for trade in dialect.read(frame).trades]
+    return _open(path, list(read_frames(path)), symbols)
+
+
+def open_recordings(folder: Path, symbols: Mapping[str, Iterable[str]]) -> list[Recording]:
+    """Read a folder that a feed recorded: a recording for each venue that traded in it.
+
+    Raises as `open_recording` does.
+    """
+    by_host: dict[str, list[RecordedFrame]] = {}
+    for frame in read_recording(folder):
+        by_host.setdefault(urlsplit(frame.src).netloc + urlsplit(frame.src).path, []).append(frame)
+    by_venue: dict[str, list[RecordedFrame]] = {}
+    for frames in by_host.values():
+        parsed = [frame for frame in (_parse(f.raw) for f in frames) if frame is not None]
+        by_venue.setdefault(_find_dialect(folder, parsed).name, []).extend(frames)
+    return [
+        _open(folder, sorted(frames, key=lambda frame: frame.recv_ns or 0), symbols)
+        for _, frames in sorted(by_venue.items())
+    ]
+
+
+def _open(
+    path: Path, frames: Sequence[RecordedFrame], symbols: Mapping[str, Iterable[str]]
+) -> Recording:
+    raws = [frame.raw for frame in frames]
+    parsed = [frame for frame in map(_parse, raws) if frame is not None]
+    dialect = _find_dialect(path, parsed)
+    trades = [trade for frame in parsed for trade in dialect.read(frame).trades]
     times = [trade.timestamp_us for trade in trades if _find_misfit(trade) is None]
     if not times:
         raise RecordingError(path, f"no {dialect.name} trade in it")
@@ -166,7 +195,7 @@ def open_recording(path: Path, symbols: Mapping[str, Iterable[str]]) -> Recordin
         path=path,
         dialect=dialect,
         instruments=instruments,
-        raws=raws,
+        frames=frames,
         last_us=max(times),
         fingerprint=sha256("\n".join(raws).encode()).hexdigest()[:24],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain
@@ -90,6 +90,20 @@ class Tape:
         while not self.is_over:
             due = int((time.monotonic() - began) * trades_per_s)
             await self._emit(min(bisect_left(totals, due + 1), self.emitted + 10 * CHUNK_FRAMES))
+            await asyncio.sleep(_TICK_S)
+
+    async def run_as_recorded(self, speed: float) -> None:
+        """Let the market move on to its end as it was recorded, `speed` times as fast.
+
+        A frame whose time is not known comes with the one before it.
+        """
+        times_ns = list(accumulate((e.recv_ns or 0 for e in self.emissions), max))
+        first_ns = next((at_ns for at_ns in times_ns if at_ns), 0)
+        began = time.monotonic()
+        while not self.is_over:
+            due_ns = first_ns + int((time.monotonic() - began) * speed * 1e9)
+            due = bisect_right(times_ns, due_ns)
+            await self._emit(min(due, self.emitted + 10 * CHUNK_FRAMES))
             await asyncio.sleep(_TICK_S)
 
     def join(self, listener: object, place: int | None = None) -> int:

@@ -8,9 +8,10 @@ Extra keys (`b` and `a` before 2024-06) are tolerated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
+from msgspec import structs
 
 from k2_schemas import InstrumentList, Trade
 
@@ -43,6 +44,8 @@ _WS_URLS = (
 _REST_URL = "https://api.binance.com"
 _PAGE_TRADES = 1_000
 _SUBSCRIBE_ID = 1
+_UNSUBSCRIBE_ID = 2
+_NO_SUCH_SYMBOL = b'"code":-1121,'
 _FRAME = b'{"stream":"%b","data":%b}'
 
 
@@ -112,10 +115,11 @@ class Binance:
         rest_url: str | None = None,
     ) -> None:
         self.instruments = InstrumentList(self.name, symbols)
+        self._places = (base_url, rest_url)
         self._base_urls = _WS_URLS if base_url is None else (base_url,)
         self._rest_url = rest_url or (_REST_URL if base_url is None else rest_beside(base_url))
         self._factories = TradeFactories(self.instruments)
-        self._streams = tuple(f"{i.pair.lower()}@trade" for i in self.instruments)
+        self._streams = tuple(_name_stream(i.pair) for i in self.instruments)
         self._decode_trade_frame = msgspec.json.Decoder(_frame_type(self._streams)).decode
         self._envelopes = msgspec.json.Decoder(_Envelope)
         self._pages = msgspec.json.Decoder(list[msgspec.Raw])
@@ -126,10 +130,17 @@ class Binance:
         """Combined-stream endpoints; subscribing is by message, so that it is acknowledged."""
         return [f"{url}/stream" for url in self._base_urls]
 
-    def subscribe_frames(self) -> Sequence[str]:
+    def of(self, symbols: Iterable[str]) -> Self:
+        """Return Binance for other symbols."""
+        return type(self)(symbols, *self._places)
+
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
         """Return one SUBSCRIBE request: five inbound messages a second is all Binance allows."""
-        request = {"method": "SUBSCRIBE", "params": self._streams, "id": _SUBSCRIBE_ID}
-        return [msgspec.json.encode(request).decode()]
+        return [_write_request("SUBSCRIBE", pairs, _SUBSCRIBE_ID)]
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return one UNSUBSCRIBE request."""
+        return [_write_request("UNSUBSCRIBE", pairs, _UNSUBSCRIBE_ID)]
 
     def ping_frame(self) -> str:
         """Return nothing of use: Binance pings by itself, every 20 s."""
@@ -196,7 +207,8 @@ class Binance:
         """Read a page of `historicalTrades`; see `Venue.read_page`."""
         refusal = read_refusal(response)
         if refusal is not None:
-            return refusal
+            unknown = response.status == 400 and _NO_SUCH_SYMBOL in response.body
+            return structs.replace(refusal, unknown_pair=unknown)
         hole = request.hole
         try:
             raws = self._pages.decode(response.body)
@@ -228,3 +240,12 @@ class Binance:
         query = f"symbol={hole.pair}&fromId={from_id}&limit={_PAGE_TRADES}"
         url = f"{self._rest_url}/api/v3/historicalTrades?{query}"
         return RestRequest(url, hole, weight=25, cursor=str(from_id))
+
+
+def _name_stream(pair: str) -> str:
+    return f"{pair.lower()}@trade"
+
+
+def _write_request(method: str, pairs: Iterable[str], number: int) -> str:
+    request = {"method": method, "params": list(map(_name_stream, pairs)), "id": number}
+    return msgspec.json.encode(request).decode()

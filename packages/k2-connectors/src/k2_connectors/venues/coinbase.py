@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
+from msgspec import structs
 
 from k2_schemas import FieldError, InstrumentList, Side, Trade
 
@@ -89,6 +90,7 @@ class Coinbase:
         rest_url: str | None = None,
     ) -> None:
         self.instruments = InstrumentList(self.name, symbols)
+        self._places = (base_url, rest_url)
         self.urls: Sequence[str] = (base_url or _WS_URL,)
         self._rest_url = rest_url or (_REST_URL if base_url is None else rest_beside(base_url))
         self._factories = TradeFactories(self.instruments)
@@ -97,14 +99,17 @@ class Coinbase:
         self._pages = msgspec.json.Decoder(list[msgspec.Raw])
         self._rows = msgspec.json.Decoder(_Row)
 
-    def subscribe_frames(self) -> Sequence[str]:
+    def of(self, symbols: Iterable[str]) -> Self:
+        """Return Coinbase for other symbols."""
+        return type(self)(symbols, *self._places)
+
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
         """Return one request; heartbeats tell a quiet product from a dead connection."""
-        request = {
-            "type": "subscribe",
-            "product_ids": [instrument.pair for instrument in self.instruments],
-            "channels": ["matches", "heartbeat"],
-        }
-        return [msgspec.json.encode(request).decode()]
+        return [_write_request("subscribe", pairs)]
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return one request; both channels end."""
+        return [_write_request("unsubscribe", pairs)]
 
     def ping_frame(self) -> str:
         """Return nothing to send: a heartbeat comes every second."""
@@ -165,7 +170,7 @@ class Coinbase:
         """Read a page of trades, newest first; see `Venue.read_page`."""
         refusal = read_refusal(response)
         if refusal is not None:
-            return refusal
+            return structs.replace(refusal, unknown_pair=b"NotFound" in response.body)
         hole, first_id = request.hole, int(request.cursor)
         try:
             rows = read_rows(
@@ -202,3 +207,9 @@ class Coinbase:
             recv_us,
             vendor,
         )
+
+
+def _write_request(kind: str, pairs: Sequence[str]) -> str:
+    channels = ["matches", "heartbeat"]
+    request = {"type": kind, "product_ids": list(pairs), "channels": channels}
+    return msgspec.json.encode(request).decode()

@@ -7,9 +7,9 @@ text is taken as it is, never through a float. `side` is the taker's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -47,6 +47,7 @@ class _Envelope(msgspec.Struct):
     success: bool | None = None
     error: str | None = None
     result: msgspec.Raw = msgspec.Raw()
+    symbol: str = ""
 
 
 class _Trade(msgspec.Struct):
@@ -98,6 +99,7 @@ class Kraken:
         rest_url: str | None = None,
     ) -> None:
         self.instruments = InstrumentList(self.name, symbols)
+        self._places = (base_url, rest_url)
         self._base_urls = _WS_URLS if base_url is None else (base_url,)
         self._rest_url = rest_url or (_REST_URL if base_url is None else rest_beside(base_url))
         self._factories = TradeFactories(self.instruments)
@@ -112,15 +114,18 @@ class Kraken:
         """The v2 endpoints; the beta one is fed by the same engine."""
         return [f"{url}/v2" for url in self._base_urls]
 
-    def subscribe_frames(self) -> Sequence[str]:
-        """Return one request for all symbols; `snapshot` is explicit, its default has changed."""
-        params = {
-            "channel": "trade",
-            "symbol": [instrument.pair for instrument in self.instruments],
-            "snapshot": True,
-        }
-        request = {"method": "subscribe", "params": params, "req_id": 1}
-        return [msgspec.json.encode(request).decode()]
+    def of(self, symbols: Iterable[str]) -> Self:
+        """Return Kraken for other symbols."""
+        return type(self)(symbols, *self._places)
+
+    def subscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return one request for all pairs; `snapshot` is explicit, its default has changed."""
+        params = {"channel": "trade", "symbol": list(pairs), "snapshot": True}
+        return [_write_request("subscribe", params)]
+
+    def unsubscribe_frames(self, pairs: Sequence[str]) -> Sequence[str]:
+        """Return one request for all pairs."""
+        return [_write_request("unsubscribe", {"channel": "trade", "symbol": list(pairs)})]
 
     def ping_frame(self) -> str:
         """Return the application ping; a pong answers it."""
@@ -174,8 +179,12 @@ class Kraken:
         )
 
     def _decode_reply(self, envelope: _Envelope) -> Decoded:
+        if envelope.method == "unsubscribe":
+            # Refused, too, it is what was wanted: the pair is not subscribed.
+            return Decoded(control="acknowledgement")
         if envelope.success is False or envelope.error:
-            raise SubscriptionRejectedError(self.name, envelope.error or "no reason given")
+            pairs = [envelope.symbol] if envelope.symbol else []
+            raise SubscriptionRejectedError(self.name, envelope.error or "no reason given", pairs)
         if envelope.method == "subscribe":
             return Decoded(control="acknowledgement", acknowledged=self._read_symbols(envelope))
         if envelope.method:
@@ -205,8 +214,7 @@ class Kraken:
         try:
             body = self._pages.decode(response.body)
             if body.error:
-                limited = any("Rate limit" in error for error in body.error)
-                return RestPage(retry_after_s=5.0) if limited else RestPage(problem=body.error[0])
+                return _read_errors(body.error)
             last = int(bytes(body.result["last"]).decode().strip('"'))
             (name,) = body.result.keys() - {"last"}
             raws = self._batches.decode(body.result[name])
@@ -250,6 +258,17 @@ class Kraken:
         since = f"&since={since_ns}" if since_ns else ""
         url = f"{self._rest_url}/0/public/Trades?pair={pair}{since}&count={_PAGE_TRADES}"
         return RestRequest(url, hole, cursor=str(since_ns))
+
+
+def _write_request(method: str, params: Mapping[str, object]) -> str:
+    return msgspec.json.encode({"method": method, "params": params, "req_id": 1}).decode()
+
+
+def _read_errors(errors: Sequence[str]) -> RestPage:
+    if any("Rate limit" in error for error in errors):
+        return RestPage(retry_after_s=5.0)
+    unknown = any("Unknown asset pair" in error for error in errors)
+    return RestPage(problem=errors[0], unknown_pair=unknown)
 
 
 def _order(trades: list[Trade]) -> list[Trade]:

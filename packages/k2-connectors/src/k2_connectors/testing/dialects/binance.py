@@ -40,7 +40,14 @@ class BinanceDialect:
 
     def subscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
         """Return the pairs of a SUBSCRIBE request's trade streams."""
-        if request.get("method") != "SUBSCRIBE":
+        return self._read_pairs(request, "SUBSCRIBE")
+
+    def unsubscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
+        """Return the pairs of an UNSUBSCRIBE request's trade streams."""
+        return self._read_pairs(request, "UNSUBSCRIBE")
+
+    def _read_pairs(self, request: Mapping[str, Any], method: str) -> Sequence[str]:
+        if request.get("method") != method:
             return ()
         streams = (str(stream).partition("@") for stream in request.get("params", ()))
         return [name.upper() for name, _, kind in streams if kind == "trade"]
@@ -48,7 +55,7 @@ class BinanceDialect:
     def answer(self, request: Mapping[str, Any], pairs: Collection[str]) -> Sequence[str]:
         """Acknowledge a request; Binance does not check whether a stream exists."""
         reply: dict[str, object] = {"result": None, "id": int(request.get("id", 0))}
-        if request.get("method") != "SUBSCRIBE":
+        if request.get("method") not in ("SUBSCRIBE", "UNSUBSCRIBE"):
             reply = {"error": {"code": 2, "msg": "Invalid request: unknown method"}}
         return [json.dumps(reply)]
 

@@ -41,12 +41,21 @@ class CoinbaseDialect:
 
     def subscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
         """Return the products of a subscribe request that names the channel `matches`."""
-        if request.get("type") != "subscribe" or "matches" not in request.get("channels", ()):
+        return self._read_products(request, "subscribe")
+
+    def unsubscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
+        """Return the products of an unsubscribe request that names the channel `matches`."""
+        return self._read_products(request, "unsubscribe")
+
+    def _read_products(self, request: Mapping[str, Any], kind: str) -> Sequence[str]:
+        if request.get("type") != kind or "matches" not in request.get("channels", ()):
             return ()
         return [str(product) for product in request.get("product_ids", ())]
 
     def answer(self, request: Mapping[str, Any], pairs: Collection[str]) -> Sequence[str]:
         """Acknowledge all products in one reply, or refuse the first that is not listed."""
+        if self.unsubscribes(request):
+            return [json.dumps({"type": "subscriptions", "channels": []})]
         wanted = self.subscribes(request)
         unlisted = [pair for pair in wanted if pair not in pairs]
         if unlisted or not wanted:

@@ -99,6 +99,9 @@ class Dialect(Protocol):
     def subscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
         """Return the pairs that a request subscribes."""
 
+    def unsubscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
+        """Return the pairs whose subscription a request ends."""
+
     def render(self, trades: Sequence[SentTrade]) -> str:
         """Write trades of one pair as one frame."""
 

@@ -46,8 +46,15 @@ class KrakenDialect:
 
     def subscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
         """Return the pairs of a subscribe request on the trade channel."""
+        return self._read_pairs(request, "subscribe")
+
+    def unsubscribes(self, request: Mapping[str, Any]) -> Sequence[str]:
+        """Return the pairs of an unsubscribe request on the trade channel."""
+        return self._read_pairs(request, "unsubscribe")
+
+    def _read_pairs(self, request: Mapping[str, Any], method: str) -> Sequence[str]:
         params = request.get("params", {})
-        if request.get("method") != "subscribe" or params.get("channel") != "trade":
+        if request.get("method") != method or params.get("channel") != "trade":
             return ()
         return [str(pair) for pair in params.get("symbol", ())]
 
@@ -59,6 +66,9 @@ class KrakenDialect:
         return [
             json.dumps(self._acknowledge(pair, pair in pairs) | {"time_in": now, "time_out": now})
             for pair in self.subscribes(request)
+        ] + [
+            json.dumps(_confirm("unsubscribe", {"channel": "trade", "symbol": pair}))
+            for pair in self.unsubscribes(request)
         ]
 
     def refuse(self, request: Mapping[str, Any], pair: str) -> Sequence[str]:
@@ -109,8 +119,7 @@ class KrakenDialect:
         if not listed:
             error = f"Currency pair not supported {pair}"
             return {"error": error, "method": "subscribe", "success": False, "symbol": pair}
-        result = {"channel": "trade", "snapshot": True, "symbol": pair}
-        return {"method": "subscribe", "result": result, "success": True}
+        return _confirm("subscribe", {"channel": "trade", "snapshot": True, "symbol": pair})
 
     def render(self, trades: Sequence[SentTrade]) -> str:
         """Write a batch of trades of one pair."""
@@ -159,6 +168,10 @@ class KrakenDialect:
         """Rewrite the RFC 3339 times."""
         shift = timedelta(microseconds=shift_us)
         return _TIMES.sub(lambda match: match[1] + _shift(match[2], shift) + match[3], raw)
+
+
+def _confirm(method: str, result: dict[str, object]) -> dict[str, object]:
+    return {"method": method, "result": result, "success": True}
 
 
 def _list_names(pair: str) -> tuple[str, ...]:

@@ -1,0 +1,266 @@
+"""Rig of the matrix: one broker for all cases; a home, a topic and driver processes for each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from platformdirs import user_cache_path
+
+from k2_cli.broker import Broker, kafka_jars
+from k2_medallion import CatalogError, LakeHome, LakeReader, QueryError
+from k2_medallion.jvm import fetch_jars, find_java
+from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
+
+from .ledger import MatrixLedger
+
+_TIMEOUT_S = 240.0
+_ROOT = Path(__file__).parents[2]
+
+
+class Rig:
+    """A broker in a folder that is removed afterwards."""
+
+    def __init__(self, port: int = 39_092) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="k2-matrix-"))
+        cache = user_cache_path("k2")
+        self.java = find_java(cache, os.environ)
+        self.drivers: list[subprocess.Popen[bytes]] = []
+        self.broker = Broker(self.folder, port, self.java, fetch_jars(kafka_jars(), cache))
+
+    def __enter__(self) -> Self:
+        self.broker.start()
+        self.broker.wait()
+        self.make_topic(DEADLETTER_TOPIC)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for driver in self.drivers:
+            kill_group(driver)
+        self.broker.child.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def make_topic(self, topic: str) -> None:
+        """Create a topic of two partitions."""
+        admin = AdminClient({"bootstrap.servers": self.broker.address})
+        for future in admin.create_topics([NewTopic(topic, 2, 1)]).values():
+            future.result()
+
+    def produce(self, ledger: MatrixLedger, start: int = 0, end: int | None = None) -> None:
+        """Produce a part of a ledger's records and wait until Kafka has them."""
+        producer = Producer({"bootstrap.servers": self.broker.address, "enable.idempotence": True})
+        for key, value in ledger.records[start:end]:
+            producer.produce(trades_topic(ledger.exchange), value, key)
+        assert producer.flush(30) == 0
+
+
+class Lake:
+    """One case's lake: a home, its settings, and the drivers that run on it."""
+
+    def __init__(self, rig: Rig, exchange: str, topology: str = "fused") -> None:
+        self.home = LakeHome(rig.folder / exchange)
+        self.home.path.mkdir()
+        self.exchange = exchange
+        self.config = self.home.path / "lake.toml"
+        self.log = self.home.path / "driver.log"
+        self._rig = rig
+        self.config.write_text(
+            f'[kafka]\nbootstrap_servers = "{rig.broker.address}"\n'
+            f'[[exchanges]]\nname = "{exchange}"\n'
+            f'[lake]\nhome = "{self.home.path}"\ntopology = "{topology}"\ntrigger_s = 0.1\n'
+            'monitor = false\njava_options = ["-XX:TieredStopAtLevel=1"]\n'
+        )
+
+    def start(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a driver."""
+        command = [sys.executable, "-m", "tests.matrix.driver", str(self.config), *options]
+        inherited = {**os.environ, "JAVA_HOME": str(self._rig.java.home), **environment}
+        with self.log.open("ab") as log:
+            driver = subprocess.Popen(
+                command, cwd=_ROOT, env=inherited, stdout=log, stderr=log, start_new_session=True
+            )
+        self._rig.drivers.append(driver)
+        return driver
+
+    def wait_for_death(self, driver: subprocess.Popen[bytes]) -> None:
+        """Return once a driver has been killed by itself; end what it left behind."""
+        try:
+            code = driver.wait(_TIMEOUT_S)
+        finally:
+            kill_group(driver)
+        assert code == -signal.SIGKILL, f"the driver ended with {code}: {self.tail()}"
+
+    def wait_until_done(
+        self, driver: subprocess.Popen[bytes], ledger: MatrixLedger, *, may_end: bool = False
+    ) -> None:
+        """Return once Bronze holds every record and nothing is left to promote."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not self._is_done(len(ledger.records)):
+            if driver.poll() is not None:
+                if may_end:
+                    return
+                raise AssertionError(f"the driver ended with {driver.returncode}: {self.tail()}")
+            assert time.monotonic() < deadline, f"not done in time: {self.tail()}"
+            time.sleep(0.3)
+
+    def stop(self, driver: subprocess.Popen[bytes]) -> None:
+        """End a driver in order."""
+        with contextlib.suppress(ProcessLookupError):
+            driver.terminate()
+        try:
+            code = driver.wait(60)
+        finally:
+            kill_group(driver)
+        assert code == 0, f"the driver ended with {code}: {self.tail()}"
+
+    def count(self) -> dict[str, int]:
+        """Count the rows of every layer."""
+        with LakeReader(self.home) as lake:
+            return {
+                name: int(lake.sql(f"SELECT count(*) FROM {table}").to_arrow().column(0)[0].as_py())
+                for name, table in self.tables.items()
+            }
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """The layers' tables."""
+        return {
+            "bronze": f"bronze_{self.exchange}_trades",
+            "silver": f"silver_{self.exchange}_trades",
+            "dlq": "silver_dlq_trades",
+            "gold": "gold_crypto_trades",
+        }
+
+    def tail(self) -> str:
+        """Return the end of the drivers' log."""
+        return self.log.read_text(errors="replace")[-2500:]
+
+    def find_differences(self, ledger: MatrixLedger) -> list[str]:
+        """Compare Gold, dead letters and Bronze with the ledger, in content."""
+        with LakeReader(self.home) as lake:
+            return [
+                *_compare_gold(lake, ledger),
+                *_compare_dead_letters(lake, ledger),
+                *_compare_bronze(lake, self.tables["bronze"], ledger),
+            ]
+
+    def _is_done(self, records: int) -> bool:
+        try:
+            counts = self.count()
+        except (CatalogError, QueryError):
+            return False
+        whole = counts["bronze"] == records == counts["silver"] + counts["dlq"]
+        return whole and self._gold_is_complete()
+
+    def _gold_is_complete(self) -> bool:
+        query = (
+            f"SELECT count(*) FROM (SELECT message_id FROM {self.tables['silver']}"
+            " EXCEPT SELECT message_id FROM gold_crypto_trades)"
+        )
+        with LakeReader(self.home) as lake:
+            return bool(lake.sql(query).to_arrow().column(0)[0].as_py() == 0)
+
+
+@dataclass(slots=True)
+class Reader:
+    """Somebody who reads Gold all the while."""
+
+    reads: int = 0
+    duplicates: int = 0
+
+
+@contextmanager
+def read_all_the_while(lake: Lake) -> Iterator[Reader]:
+    """Read Gold again and again in a thread, and note every duplicate that is ever visible."""
+    seen, stop = Reader(), threading.Event()
+
+    def read() -> None:
+        while not stop.wait(0.3):
+            with contextlib.suppress(CatalogError, QueryError), LakeReader(lake.home) as reader:
+                query = "SELECT count(*) - count(DISTINCT message_id) FROM gold_crypto_trades"
+                seen.duplicates += int(reader.sql(query).to_arrow().column(0)[0].as_py())
+                seen.reads += 1
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def kill_group(driver: subprocess.Popen[bytes]) -> None:
+    """End what is left of a driver's own process group: its JVM outlives kill -9 for a moment."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(driver.pid, signal.SIGKILL)
+
+
+def _compare_gold(lake: LakeReader, ledger: MatrixLedger) -> Iterator[str]:
+    columns = "message_id, trade_id, symbol, price, quantity, side, source_sequence"
+    rows = lake.sql(f"SELECT {columns} FROM gold_crypto_trades").to_arrow().to_pylist()
+    for message_id, count in Counter(row["message_id"] for row in rows).items():
+        if count > 1:
+            yield f"Gold holds {message_id} {count} times"
+    held = {row.pop("message_id"): row for row in rows}
+    for message_id in ledger.trades.keys() - held.keys():
+        yield f"Gold lacks trade {ledger.trades[message_id].trade_id}"
+    for message_id, row in held.items():
+        sent = ledger.trades.get(message_id)
+        if sent is None:
+            yield f"Gold holds a trade that nobody sent: {row}"
+        elif row != _expect(sent):
+            yield f"Gold holds {row}, sent was {_expect(sent)}"
+
+
+def _expect(trade: Any) -> dict[str, object]:
+    return {
+        "trade_id": trade.trade_id,
+        "symbol": trade.symbol,
+        "price": Decimal(trade.price),
+        "quantity": Decimal(trade.quantity),
+        "side": trade.side,
+        "source_sequence": trade.source_sequence,
+    }
+
+
+def _compare_dead_letters(lake: LakeReader, ledger: MatrixLedger) -> Iterator[str]:
+    rows = lake.sql("SELECT raw_record, error_reason FROM silver_dlq_trades").to_arrow().to_pylist()
+    held, sent = Counter(row["raw_record"] for row in rows), Counter(ledger.bad)
+    for raw in held.keys() | sent.keys():
+        if held[raw] != sent[raw]:
+            yield f"dead letter {raw[:16]!r}… {held[raw]} times, sent {sent[raw]} times"
+    if not all(row["error_reason"] for row in rows):
+        yield "a dead letter has no reason"
+
+
+def _compare_bronze(lake: LakeReader, table: str, ledger: MatrixLedger) -> Iterator[str]:
+    rows = lake.sql(f"SELECT raw_bytes FROM {table}").to_arrow().to_pylist()
+    held, sent = (
+        Counter(row["raw_bytes"] for row in rows),
+        Counter(value for _, value in ledger.records),
+    )
+    if held != sent:
+        yield f"Bronze holds {held.total()} records, {sent.total()} were sent, or others"
