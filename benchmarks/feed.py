@@ -25,7 +25,7 @@ FRAMES = 20_000
 TOGETHER = 64
 """Frames that one read of a busy socket brings; a quiet one brings one."""
 CLIENT_TRADES = {"picows": 400_000, "websockets": 200_000, "plain": 50_000}
-ROUNDS = 5
+ROUNDS = 3
 SOAK_TRADES = 10_000_000
 SOAK_TRADES_PER_S = 25_000
 STALL_S = 5.0
@@ -49,7 +49,7 @@ def run(report: Report, arguments: Sequence[str]) -> dict[str, float]:
             found = soak(broker, SOAK_TRADES // share, SOAK_TRADES_PER_S, STALL_S)
             sizes = (found.warm_bytes, found.most_bytes, found.end_bytes)
             report.table(
-                f"Memory over {found.trades:,} trades at {SOAK_TRADES_PER_S:,}/s, the broker "
+                f"Memory over {found.took.trades:,} trades at {SOAK_TRADES_PER_S:,}/s, the broker "
                 f"stopped twice for {STALL_S:.0f} s",
                 ["RSS after warm-up, MB", "at most", "at the end", "CPU s", "wall s"],
                 [

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -110,13 +111,30 @@ def _read_lines(client: subprocess.Popen[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """A long run: memory in bytes after the warm-up, at the end, and at most."""
+    """A long run: (trades published, bytes of memory) every second, and what it took."""
 
-    warm_bytes: int
-    end_bytes: int
-    most_bytes: int
-    trades: int
+    samples: list[tuple[int, int]]
     took: Took
+
+    @property
+    def most_bytes(self) -> int:
+        """The most memory it had at any time."""
+        return max(rss for _, rss in self.samples)
+
+    def median_bytes(self, first: float, last: float) -> int:
+        """Return the median of what it had between two shares of its trades."""
+        low, high = first * self.took.trades, last * self.took.trades
+        return int(statistics.median(rss for done, rss in self.samples if low <= done <= high))
+
+    @property
+    def warm_bytes(self) -> int:
+        """Memory after the warm-up, which has met every bound: it holds the first stall."""
+        return self.median_bytes(0.2, 0.3)
+
+    @property
+    def end_bytes(self) -> int:
+        """Memory at the end."""
+        return self.median_bytes(0.9, 1.0)
 
     @property
     def drift(self) -> float:
@@ -125,32 +143,26 @@ class Soak:
 
 
 def soak(broker: Broker, count: int, trades_per_s: float, stall_s: float) -> Soak:
-    """Send `count` trades at a rate, the broker standing still at a twentieth and at the middle.
-
-    Memory is warm once the first stall has been made good: only then has every bound been met.
-    """
+    """Send `count` trades at a rate; the broker stands still at a twentieth and in the middle."""
     _, before = broker.count_records([TOPIC])[TOPIC]
-    warm = most = end = 0
-    stalls = [count // 2, count // 20]
+    stalls, samples = [count // 2, count // 20], list[tuple[int, int]]()
     with open_exchange(count, trades_per_s) as url, open_client("picows", url, broker, count) as c:
         assert c.stdout is not None
-        line = "{}"
+        line = ""
         for line in c.stdout:
             if not line.endswith("published\n"):
-                break
-            end = _read_rss(c.pid)
-            most = max(most, end)
+                continue  # the feed's log; in the end what it took
             published = int(line.split()[0])
-            if not warm and published > count // 5:
-                warm = end
+            samples.append((published, psutil.Process(c.pid).memory_info().rss))
             if stalls and published >= stalls[-1]:
                 stalls.pop()
                 _stall(broker, stall_s)
-        assert line.startswith("{"), _read_lines(c)
+        c.wait()
+        assert line.startswith("{"), c.stderr and c.stderr.read()[-2000:]
         took = Took(**json.loads(line))
     _, after = broker.count_records([TOPIC])[TOPIC]
     assert after - before == count, f"{after - before:,} records of {count:,} trades"
-    return Soak(warm, end, most, count, took)
+    return Soak(samples, took)
 
 
 def _stall(broker: Broker, stall_s: float) -> None:
@@ -159,7 +171,3 @@ def _stall(broker: Broker, stall_s: float) -> None:
         time.sleep(stall_s)
     finally:
         os.kill(broker.child.pid, signal.SIGCONT)
-
-
-def _read_rss(pid: int) -> int:
-    return int(psutil.Process(pid).memory_info().rss)

@@ -58,7 +58,7 @@ def test_a_running_feed_of_three_venues_shows_what_it_does(tmp_path: Path):
     # Kraken sends trades again by itself, with every subscription.
     faults = {name: [Fault(60, "drop", 2), Fault(80, "duplicate", 2)] for name in SYMBOLS}
 
-    async def run(ledger: Ledger) -> tuple[Feed, dict[tuple[str, str], float]]:
+    async def run(ledger: Ledger) -> dict[tuple[str, str], float]:
         exchange = ReplayExchange(
             emissions, PAIRS, ledger, live=True, trades_per_s=300.0, faults=faults
         )
@@ -76,10 +76,10 @@ def test_a_running_feed_of_three_venues_shows_what_it_does(tmp_path: Path):
         assert {v: s.trades for v, s in stats.items()} == {
             v: found["trades_total", v] for v in SYMBOLS
         }
-        return feed, found
+        return found
 
     with Ledger(tmp_path / "ledger.db") as ledger:
-        feed, found = asyncio.run(run(ledger))
+        found = asyncio.run(run(ledger))
 
     assert set(found) == {(name, venue) for name in METRICS for venue in SYMBOLS}
     for venue in SYMBOLS:

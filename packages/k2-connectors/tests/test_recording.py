@@ -194,7 +194,7 @@ async def feed_until(
     feed = Feed([venue], publisher, contiguity=False, transport=transport)  # type: ignore[arg-type]
     running = asyncio.create_task(feed.run(stop))
     async with asyncio.timeout(DEADLINE_S):
-        while len(publisher.trades) + len(publisher.dead_letters) < count:
+        while len(publisher.trades) + len(publisher.dead_letters) < count and not running.done():
             await asyncio.sleep(0.01)
     stop.set()
     await running
@@ -214,10 +214,10 @@ def record_feed(folder: Path, emissions: Sequence[Emission]) -> MemoryPublisher:
     count = sum(len(e.trades) + len(e.bad_trades) + (e.bad_frame is not None) for e in emissions)
 
     async def play() -> None:
-        with FrameRecorder(folder / "frames") as recorder:
-            transport = RecordingTransport(WebSocketTransport(), recorder)
-            async with serve(emissions, folder) as url:
-                await feed_until(publisher, count, url, transport)
+        # Nobody closes the recorder: its files end with their connections.
+        transport = RecordingTransport(WebSocketTransport(), FrameRecorder(folder / "frames"))
+        async with serve(emissions, folder) as url:
+            await feed_until(publisher, count, url, transport)
 
     asyncio.run(play())
     return publisher

@@ -10,6 +10,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -226,6 +227,8 @@ class World:
                 self.queue.append(event)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge, event)
             elif isinstance(event, DeadLetter):
+                for pair, trade_id in event.ids:
+                    self.marks.begin_dead("tiny", pair, trade_id)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge_letter, event)
             elif isinstance(event, Gap):
                 self.gaps.append(event)
@@ -670,6 +673,27 @@ def test_a_wrong_symbol_of_the_configuration_ends_the_feed_though_the_socket_acc
         feed.answer(second, RestResponse(404, {}, b""), 0, 2)
 
 
+def test_a_venue_that_is_unwell_for_long_is_asked_until_it_answers():
+    """A 503 says nothing about what the venue has: no gap, however many there are."""
+    feed = VenueFeed(TinyVenue(), 0, {"AAAUSD": Position(7, 0), "BBBUSD": Position(7, 0)})
+    now_ns, answers = 0, 0
+    feed.hear(0, b'[["AAAUSD", 9, false]]', EPOCH_US * 1000, 0)
+    while answers < 40:
+        now_ns += S
+        assert [e for e in feed.tick(now_ns) if isinstance(e, Gap)] == []
+        for request in [a.request for a in feed.act(now_ns) if isinstance(a, Fetch)]:
+            answers += 1
+            assert feed.answer(request, RestResponse(503, {}, b""), 0, now_ns) == []
+    while feed.continuity.missing:
+        now_ns += S
+        for request in [a.request for a in feed.act(now_ns) if isinstance(a, Fetch)]:
+            rows = [["AAAUSD", 8, False], ["AAAUSD", 9, False]]
+            body = json.dumps(rows if "AAA" in request.url else []).encode()
+            feed.answer(request, RestResponse(200, {}, body), EPOCH_US * 1000, now_ns)
+
+    assert (feed.continuity.backfilled, feed.continuity.gaps) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("symbols", "reason"),
     [(["CCC/USD"], "not subscribed"), (list(SYMBOLS), "no symbol would be left")],
@@ -776,3 +800,40 @@ def test_the_judge_counts_crashes_and_faults():
     assert sum(world.feed.continuity.duplicates for world in worlds) > 50
     assert sum(world.feed.lines.reconnects for world in worlds) > 10
     assert isinstance(worlds[0].feed.continuity, Continuity)
+
+
+tiny_rows = st.tuples(st.sampled_from(PAIRS), st.integers(1, 12), st.booleans())
+tiny_frames = st.lists(
+    st.one_of(
+        st.lists(tiny_rows, max_size=4),
+        st.sampled_from(["pong", "shutdown", {"ack": PAIRS}, {"refused": REFUSED}]),
+    ),
+    max_size=12,
+)
+
+
+@given(tiny_frames, st.booleans(), st.sets(st.integers(0, 12)))
+def test_frames_that_come_together_are_what_they_are_alone(
+    contents: list[Any], contiguity: bool, cuts: set[int]
+):
+    """The same events in the same order, however a socket was read."""
+    frames = [json.dumps(content).encode() for content in contents]
+    ends = sorted({end for end in cuts if end < len(frames)} | {len(frames)})
+
+    def hear(batches: list[list[bytes]]) -> tuple[object, ...]:
+        feed = VenueFeed(TinyVenue(), S, {"AAAUSD": Position(3, 0)}, contiguity=contiguity)
+        (opened, *_) = feed.act(S)
+        assert isinstance(opened, Open)
+        feed.open(opened.line, S)
+        heard: list[object] = []
+        try:
+            for batch in batches:
+                heard += feed.hear_all(opened.line, batch, EPOCH_US * 1000, 2 * S)
+        except SubscriptionRejectedError as error:
+            return (str(error),)
+        counts = (feed.frames, feed.trades, feed.dead_letters, feed.control, feed.lag_us)
+        return heard, counts, feed.continuity.held, feed.continuity.duplicates
+
+    together = [frames[begin:end] for begin, end in pairwise([0, *ends])]
+
+    assert hear(together) == hear([[frame] for frame in frames])

@@ -21,17 +21,19 @@ from k2_connectors import (
     ConnectorError,
     Feed,
     KafkaPublisher,
+    Transport,
     Venue,
     check_brokers,
     check_endpoints,
     create_topics,
+    open_transport,
     open_venue,
     read_positions,
 )
 from k2_connectors.metrics import FeedCollector
 from k2_schemas import SchemaError
 
-from .settings import FeedSettings, read_settings
+from .settings import ContinuitySettings, FeedSettings, read_settings
 
 _log = structlog.get_logger()
 
@@ -93,7 +95,17 @@ def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPubl
         contiguity=settings.feed.contiguity,
         backfill=settings.feed.backfill,
         connections=settings.feed.connections,
+        transport=_open_transport(settings.feed),
     )
+
+
+def _open_transport(settings: ContinuitySettings) -> Transport:
+    transport = open_transport(settings.transport)
+    if settings.record is None:
+        return transport
+    from k2_connectors.recording import FrameRecorder, RecordingTransport
+
+    return RecordingTransport(transport, FrameRecorder(settings.record))
 
 
 async def _check(settings: FeedSettings, venues: list[Venue]) -> None:

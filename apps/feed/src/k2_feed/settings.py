@@ -13,6 +13,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from k2_connectors import TransportName
+
 
 class KafkaSettings(BaseModel):
     """Where Kafka is."""
@@ -41,7 +43,8 @@ class ContinuitySettings(BaseModel):
 
     `checkpoint` is the file of positions: without one a restart begins live. `connections` is the
     number of redundant sockets per exchange. `contiguity = false` passes trades as they come: for
-    recordings, whose ids repeat and jump.
+    recordings, whose ids repeat and jump. `transport` is the library of the sockets; `record` is
+    the folder that every frame is written to, as it came.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,6 +53,8 @@ class ContinuitySettings(BaseModel):
     contiguity: bool = True
     backfill: bool = True
     connections: int = Field(default=1, ge=1, le=4)
+    transport: TransportName = "websockets"
+    record: Path | None = None
 
 
 class MetricsSettings(BaseModel):

@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from platformdirs import user_cache_path
@@ -22,6 +22,9 @@ from . import dlq, schema
 from .errors import CommandError
 from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home
 from .stack import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from .screen import Screen
 
 _INTERRUPTED = 130
 _TIMES = ["%Y-%m-%d", *(f"%Y-%m-%dT%H:%M{rest}" for rest in ("", ":%S", "%z", ":%S%z"))]
@@ -51,6 +54,16 @@ def demo(
         list[str] | None,
         typer.Option(help="A BASE/QUOTE that recorded frames hold, if K2 says so. Repeatable."),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Feed Binance, Coinbase and Kraken themselves.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(help="How long to feed with --live; Ctrl-C ends it sooner.", min=1)
+    ] = 60.0,
+    exchange_url: Annotated[
+        str | None,
+        typer.Option(help="With --live: a replay exchange's ws://host:port for the real ones."),
+    ] = None,
     home: Home = Path(".k2"),
     port: Port = DEFAULT_PORT,
     as_json: Annotated[
@@ -61,6 +74,7 @@ def demo(
 
     A replay exchange, k2-feed, a Kafka broker and k2-lake run as processes of their own. The exit
     code is 0 only if every trade sent is in Gold exactly once and every bad record in the DLQ.
+    With --live there is no ledger: no trade number may be missing in Gold.
 
     Example: k2 demo --trades 50000 --home /tmp/k2
     """
@@ -70,6 +84,13 @@ def demo(
     from .screen import Screen
 
     screen = Screen(Console(stderr=as_json))
+    if live:
+        if frames or symbol:
+            raise typer.BadParameter("--live takes no --frames and no --symbol")
+        _demo_live(home, seconds, port, exchange_url, screen, as_json=as_json)
+        return
+    if exchange_url is not None:
+        raise typer.BadParameter("--exchange-url is for --live")
     result = run_demo(
         home,
         trade_count=trades,
@@ -89,6 +110,38 @@ def demo(
         raise CommandError(f"rows are not conserved: {'; '.join(result.breaches)}")
     if not result.reconciliation.exact:
         raise CommandError("the tables and the ledger disagree: see missing and unexpected")
+
+
+def _demo_live(
+    home: Path,
+    seconds: float,
+    port: int,
+    exchange_url: str | None,
+    screen: Screen,
+    *,
+    as_json: bool,
+) -> None:
+    """Run the demo on live exchanges; raise `CommandError` if anything is missing."""
+    from .live import run_live, tabulate_live
+
+    result = run_live(
+        home,
+        for_s=seconds,
+        port=port,
+        cache=user_cache_path("k2"),
+        screen=screen,
+        exchange_url=exchange_url,
+    )
+    if as_json:
+        typer.echo(json.dumps(result.to_dict()))
+    else:
+        screen.console.print(tabulate_live(result))
+    if result.breaches:
+        raise CommandError(f"rows are not conserved: {'; '.join(result.breaches)}")
+    if result.missing:
+        raise CommandError(f"{result.missing:,} trades are missing in Gold: see k2 gaps")
+    if result.absent:
+        raise CommandError(f"no trade came of {', '.join(result.absent)}; let it run longer")
 
 
 @app.command()
@@ -285,21 +338,37 @@ def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
 @app.command()
 def exchange(
     plan: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help="What to play: a file that `k2 demo` wrote.", exists=True, dir_okay=False
         ),
-    ],
+    ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="Or a folder that k2-feed recorded, as a live exchange.", exists=True),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="How many times as fast as it was recorded.", min=0.001)
+    ] = 1.0,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option(help="A BASE/QUOTE that the recording holds, if K2 says so. Repeatable."),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = DEFAULT_PORT + 2,
 ) -> None:
     """Serve the replay exchange alone, for a client of your own, until Ctrl-C.
 
-    Example: k2 exchange --plan .k2/run/plan.json
+    Example: k2 exchange --recording frames --speed 10
     """
-    from .exchange import serve_plan
-    from .plan import Plan
+    from .exchange import serve_plan, serve_recording
+    from .plan import Plan, list_known_symbols
 
-    serve_plan(Plan.load(plan), port)
+    if (plan is None) == (recording is None):
+        raise typer.BadParameter("give one of --plan and --recording")
+    if plan is not None:
+        serve_plan(Plan.load(plan), port)
+    elif recording is not None:
+        serve_recording(recording, list_known_symbols(symbol or ()), speed, port)
 
 
 def _in_utc(time: datetime | None) -> datetime | None:

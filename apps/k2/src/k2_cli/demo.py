@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyiceberg.catalog.sql import SqlCatalog
 from rich.text import Text
 
 from k2_connectors.testing import Ledger
 from k2_medallion import (
-    DEAD_LETTERS,
-    GOLD_TRADES,
     CatalogError,
     LakeHome,
     LakeReader,
-    TableSpec,
-    bronze_trades,
     open_catalog,
-    silver_trades,
 )
 from k2_medallion.audit import OffsetRanges, audit_lake
-from k2_medallion.catalog import count_rows, list_exchanges, load_table
+from k2_medallion.catalog import list_exchanges
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 
 from .broker import kafka_jars
 from .candles import draw_candles
-from .errors import CommandError, StalledError
+from .errors import CommandError
 from .memory import PeakMemory
 from .plan import Plan
 from .poison import produce_poison
+from .progress import Progress
 from .reconcile import Reconciliation, reconcile
 from .screen import Screen, tabulate
 from .stack import Stack
 from .verify import find_breaches
-from .watermarks import read_offset_ranges
 
-_POLL_S = 0.25
-_STALL_S = 90.0
 _LEDGER_NAME = "ledger.db"
 
 
@@ -68,7 +60,7 @@ def run_demo(
     """Play to the pipeline, wait until every record is in its table, and reconcile."""
     began = time.monotonic()
     since_ms = time.time_ns() // 1_000_000
-    _make_home(home)
+    make_home(home)
     plan = Plan(
         ledger=str(home.resolve() / _LEDGER_NAME),
         trade_count=trade_count,
@@ -79,8 +71,8 @@ def run_demo(
     exchanges = plan.list_exchanges()
     with PeakMemory() as memory:
         java = find_java(cache, os.environ)
-        jars = _fetch(cache, screen)
-        with Stack(home, port, java, jars, exchanges, _list_earlier(home)) as stack:
+        jars = fetch_broker_jars(cache, screen)
+        with Stack(home, port, java, jars, exchanges, list_earlier(home)) as stack:
             demo = _Demo(stack, plan, screen)
             demo.start()
             demo.feed()
@@ -121,8 +113,7 @@ class _Demo:
         self._stack = stack
         self._plan = plan
         self._screen = screen
-        self._home = LakeHome(stack.home)
-        self._catalog: SqlCatalog | None = None
+        self._progress = Progress(stack, screen)
 
     def start(self) -> None:
         """Start broker, exchange and lake; the feed follows once there is a Kafka to feed."""
@@ -132,15 +123,17 @@ class _Demo:
             stack.start_lake()
             stack.start_exchange(self._plan)
             stack.broker.wait()
-            self._wait_for(lambda: stack.read_exchange_status() is not None, "no exchange", 60)
+            self._progress.wait_for(
+                lambda: stack.read_exchange_status() is not None, "no exchange", 60
+            )
 
     def feed(self) -> None:
         """Let the feed read every frame, and put poison beside it."""
-        stack = self._stack
+        stack, progress = self._stack, self._progress
         with self._screen.step("Feeding: sockets to Kafka"):
-            before = self._count_ends()
+            before = progress.count_ends()
             stack.start_feed()
-            self._wait_for(self._topics_exist, "k2-feed has made no topics", 60)
+            progress.wait_for(progress.has_topics, "k2-feed has made no topics", 60)
             with Ledger(Path(self._plan.ledger)) as ledger:
                 poison = produce_poison(
                     stack.broker.address, stack.exchanges, self._plan.seed, ledger
@@ -148,80 +141,19 @@ class _Demo:
             status = stack.read_exchange_status()
             assert status is not None, "answered a moment ago"
             target = before + status["planned_records"] + poison
-            self._wait_while_moving(lambda: self._count_ends() >= target, "Kafka")
+            progress.wait_while_moving(lambda: progress.count_ends() >= target, "Kafka")
             # Drains: closes the sockets, publishes what they had delivered, waits for the acks.
             stack.feed.stop_cleanly()
             stack.exchange.stop()
 
     def settle(self) -> OffsetRanges:
-        """Wait until every record is in Silver or the dead letters, stop the lake between batches.
-
-        Returns what Kafka holds.
-        """
+        """Let the lake finish; return what Kafka holds."""
         with self._screen.step("Bronze, Silver, dead letters, Gold"):
-            target = self._count_ends()
-            self._wait_while_moving(lambda: self._count_settled() >= target, "the lake")
-            self._stack.lake.stop_cleanly()
-            return read_offset_ranges(self._stack.broker.address, self._stack.topics)
-
-    def _topics_exist(self) -> bool:
-        return set(self._stack.topics) <= self._stack.broker.list_topics()
-
-    def _count_ends(self) -> int:
-        counts = self._stack.broker.count_records(self._stack.topics)
-        return sum(end for _, end in counts.values())
-
-    def _count_settled(self) -> int:
-        counts = self._count_tables()
-        return counts["silver"] + counts["dlq"]
-
-    def _count_tables(self) -> dict[str, int]:
-        try:
-            catalog = self._catalog = self._catalog or open_catalog(self._home)
-        except CatalogError:
-            return dict.fromkeys(("bronze", "silver", "dlq", "gold"), 0)
-        exchanges = self._stack.all_exchanges
-
-        def count(specs: Sequence[TableSpec]) -> int:
-            return sum(count_rows(load_table(catalog, spec)) for spec in specs)
-
-        return {
-            "bronze": count([bronze_trades(name) for name in exchanges]),
-            "silver": count([silver_trades(name) for name in exchanges]),
-            "dlq": count([DEAD_LETTERS]),
-            "gold": count([GOLD_TRADES]),
-        }
-
-    def _poll(self) -> Iterator[dict[str, int]]:
-        """Yield live counts, again and again, while every process lives."""
-        while True:
-            self._stack.check()
-            counts = {"kafka": self._count_ends(), **self._count_tables()}
-            self._screen.show_counts(counts)
-            yield counts
-            time.sleep(_POLL_S)
-
-    def _wait_for(self, ready: Callable[[], bool], complaint: str, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not ready():
-            self._stack.check()
-            if time.monotonic() > deadline:
-                raise StalledError(complaint, timeout_s, self._stack.feed.log)
-            time.sleep(_POLL_S)
-
-    def _wait_while_moving(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait until `ready`, or raise `StalledError` when no count has moved for a long time."""
-        moved, last = time.monotonic(), dict[str, int]()
-        for counts in self._poll():
-            if ready():
-                return
-            if counts != last:
-                moved, last = time.monotonic(), counts
-            if time.monotonic() - moved > _STALL_S:
-                raise StalledError(f"{what} has not moved", _STALL_S, self._stack.lake.log)
+            return self._progress.settle()
 
 
-def _make_home(home: Path) -> None:
+def make_home(home: Path) -> None:
+    """Make the folder of a lake, or raise `CommandError`."""
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,7 +161,7 @@ def _make_home(home: Path) -> None:
         raise CommandError(f"cannot make the home {home}: {reason}; take another --home") from error
 
 
-def _list_earlier(home: Path) -> list[str]:
+def list_earlier(home: Path) -> list[str]:
     """Return the exchanges of earlier runs in this home."""
     try:
         return list_exchanges(open_catalog(LakeHome(home)))
@@ -237,7 +169,7 @@ def _list_earlier(home: Path) -> list[str]:
         return []
 
 
-def _fetch(cache: Path, screen: Screen) -> list[Path]:
+def fetch_broker_jars(cache: Path, screen: Screen) -> list[Path]:
     """Fetch the broker's jars, and Spark's so that the lake finds them; return the broker's."""
     with screen.download("Java libraries of Kafka and Spark") as report:
         wanted = kafka_jars()

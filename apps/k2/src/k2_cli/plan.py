@@ -98,7 +98,12 @@ class Plan:
         return played
 
     def _known_symbols(self) -> dict[str, list[str]]:
-        return {name: [*known, *self.symbols] for name, known in KNOWN_SYMBOLS.items()}
+        return list_known_symbols(self.symbols)
+
+
+def list_known_symbols(more: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the symbols that recorded frames may hold, per exchange, and `more` for each."""
+    return {name: [*known, *more] for name, known in KNOWN_SYMBOLS.items()}
 
 
 def list_pairs(exchanges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

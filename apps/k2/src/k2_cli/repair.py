@@ -24,9 +24,9 @@ def print_replay(reports: Iterable[tuple[str, ReplayReport]], *, as_json: bool) 
             _say(json.dumps({"exchange": exchange, **fields}))
         else:
             _say(
-                f"{exchange} {report.start:%F %H:%M}–{report.end:%H:%M}: {report.bronze:,} rows of "
-                f"Bronze; added {report.silver:,} to Silver, {report.dead_letters:,} dead letters, "
-                f"{report.gold:,} to Gold, {report.candles:,} candles"
+                f"{exchange} {report.start:%F %H:%M} to {report.end:%H:%M}: {report.bronze:,} "
+                f"rows of Bronze; added {report.silver:,} to Silver, {report.dead_letters:,} dead "
+                f"letters, {report.gold:,} to Gold, {report.candles:,} candles"
             )
     if not as_json:
         _say(f"{added:,} rows were lacking" if added else "nothing was lacking")
@@ -34,14 +34,15 @@ def print_replay(reports: Iterable[tuple[str, ReplayReport]], *, as_json: bool) 
 
 def print_actions(actions: Iterable[Action], *, as_json: bool) -> None:
     """Print a line per action."""
-    count = 0
-    for count, action in enumerate(actions, start=1):
+    idle = True
+    for action in actions:
+        idle = False
         if as_json:
             _say(json.dumps(asdict(action), default=str))
         else:
             detail = ", ".join(f"{key} {value}" for key, value in action.detail.items() if value)
             _say(f"{action.table}: {action.name}: {detail}")
-    if not count and not as_json:
+    if idle and not as_json:
         _say("every table is as it should be")
 
 

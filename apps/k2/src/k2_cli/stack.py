@@ -107,10 +107,39 @@ class Stack:
 
     def start_feed(self) -> None:
         """Start k2-feed on every exchange."""
-        lines = [line for name in self.exchanges for line in self._describe_feed(name)]
+        url = f"ws://{self._exchange_url}"
+        lines = [line for name in self.exchanges for line in self._describe_feed(name, url)]
         # The demo plays its market again and again: ids repeat, which is what Gold is there for.
         lines += ["[feed]", "contiguity = false"]
         self._run(self.feed, "k2_feed", "--config", self._write_config("feed", lines))
+
+    def start_live_feed(self, exchange_url: str | None) -> None:
+        """Start k2-feed on the exchanges themselves, or on a replay exchange's `ws://…` base.
+
+        Complete, from its checkpoint on, with its metrics where a replay exchange would be.
+        """
+        lines = [
+            line for name in self.exchanges for line in self._describe_feed(name, exchange_url)
+        ]
+        lines += ["[feed]", f"checkpoint = {_quote(str(self.home / 'positions.json'))}"]
+        lines += ["[metrics]", f"port = {self._port + 2}"]
+        self._run(self.feed, "k2_feed", "--config", self._write_config("feed", lines))
+
+    def read_feed_metrics(self) -> dict[str, float] | None:
+        """Return each metric of a live feed, summed over its venues, or None if it is not up."""
+        url = f"http://{self._exchange_url}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:
+                lines = response.read().decode().splitlines()
+        except (urllib.error.URLError, OSError):
+            return None
+        found: dict[str, float] = {}
+        for line in lines:
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                key = name.partition("{")[0]
+                found[key] = found.get(key, 0.0) + float(value)
+        return found
 
     def start_lake(self) -> None:
         """Start k2-lake; it waits for the topics."""
@@ -138,10 +167,11 @@ class Stack:
     def _run(self, child: Child, module: str, *arguments: str) -> None:
         child.start([sys.executable, "-m", module, *arguments], self._environment)
 
-    def _describe_feed(self, name: str) -> list[str]:
+    def _describe_feed(self, name: str, exchange_url: str | None) -> list[str]:
         symbols = ", ".join(map(_quote, self.exchanges[name]))
-        url = _quote(f"ws://{self._exchange_url}/{name}")
-        return ["[[exchanges]]", f"name = {_quote(name)}", f"symbols = [{symbols}]", f"url = {url}"]
+        lines = ["[[exchanges]]", f"name = {_quote(name)}", f"symbols = [{symbols}]"]
+        url = [] if exchange_url is None else [f"url = {_quote(f'{exchange_url}/{name}')}"]
+        return lines + url
 
     def _write_config(self, name: str, lines: Sequence[str]) -> str:
         path = self.home / f"{name}.toml"

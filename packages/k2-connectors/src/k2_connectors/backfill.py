@@ -126,7 +126,7 @@ class Backfill:
         return max(ready, self._blocked_until_ns, self._affordable_ns(now_ns))
 
     def fail(self, now_ns: int) -> None:
-        """Note that no answer came; the same page is asked for again, later and later."""
+        """Note that no answer came, or none of the venue's; the same page is asked for again."""
         errand = self._take_in_flight()
         if errand.hole == existence_of(errand.hole.pair):
             self._finish(errand)  # where REST cannot be reached, symbols are taken as they are

@@ -32,10 +32,21 @@ class Watermark:
     def __init__(self, position: Position | None = None) -> None:
         self._firsts: list[int] = []
         self._lasts: list[tuple[int, int]] = []
-        self._floor = -1 if position is None else position.trade_id
+        self._floor = -1
         if position is not None:
-            self._firsts.append(position.trade_id)
-            self._lasts.append((position.trade_id, position.timestamp_us))
+            self.begin(position)
+
+    def begin(self, position: Position) -> None:
+        """Build on a position that lies before everything settled so far."""
+        if self._firsts and self._firsts[0] == self._floor:
+            # What was built on before is no longer below everything: its own id is open again.
+            self._firsts[0] += 1
+            if self._lasts[0][0] < self._firsts[0]:
+                del self._firsts[0], self._lasts[0]
+        self._floor = position.trade_id
+        self._firsts.insert(0, position.trade_id)
+        self._lasts.insert(0, (position.trade_id, position.timestamp_us))
+        self._join(0)
 
     @property
     def position(self) -> Position | None:
@@ -79,6 +90,8 @@ class Watermarks:
             for venue, pairs in (positions or {}).items()
             for pair, position in pairs.items()
         }
+        self._starts: dict[tuple[str, str], int] = {}
+        """Where the pairs begin that have begun in this run."""
         self._left: set[tuple[str, str]] = set()
 
     def begin(self, trade: Trade) -> bool:
@@ -87,8 +100,11 @@ class Watermarks:
         The first one is where the pair's promise begins, so its position must be kept before Kafka
         has acknowledged anything: acknowledgements come in any order.
         """
-        key, trade_id = (trade.exchange.lower(), trade.pair), trade.source_sequence
+        key, trade_id = (trade.exchange, trade.vendor_data["pair"]), trade.source_sequence
         if trade_id is None:
+            return False
+        start = self._starts.get(key)
+        if key in self._by_key and (start is None or trade_id > start):
             return False
         return self._begin(key, Position(trade_id - 1, trade.timestamp_us - 1))
 
@@ -97,7 +113,7 @@ class Watermarks:
 
         It overtakes the live trades that are held, so a trade with a lower id may begin later.
         """
-        return self._begin((venue, pair), Position(trade_id - 1, 0))
+        return self._begin((venue.upper(), pair), Position(trade_id - 1, 0))
 
     def _begin(self, key: tuple[str, str], position: Position) -> bool:
         start = self._starts.get(key)
@@ -124,8 +140,10 @@ class Watermarks:
 
     def forget(self, venue: str, pair: str) -> None:
         """Note that a pair is fed no more: the next trade of it begins anew, as the first did."""
-        self._by_key.pop((venue.upper(), pair), None)
-        self._left.add((venue.upper(), pair))
+        key = (venue.upper(), pair)
+        self._by_key.pop(key, None)
+        self._starts.pop(key, None)
+        self._left.add(key)
 
     def positions(self) -> dict[str, dict[str, Position]]:
         """Return every position, by venue and pair."""

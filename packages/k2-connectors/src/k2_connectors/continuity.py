@@ -21,6 +21,9 @@ from .silence import Silence
 from .venue import Venue
 
 
+_SERVER_ERROR = 500
+
+
 class Outcome(NamedTuple):
     """What may go on, in order, what is known to be lost, and fetched rows that are no trades."""
 
@@ -203,6 +206,10 @@ class Continuity:
         Raises `SubscriptionRejectedError` when it says that a pair just taken up does not exist.
         """
         if self._backfill.take_dropped():
+            return Outcome([], [])
+        if response.status >= _SERVER_ERROR:
+            # The venue is unwell: that says nothing about what it has.
+            self._backfill.fail(now_ns)
             return Outcome([], [])
         asked = self._backfill.fetching
         assert asked is not None, "an answer without a request"

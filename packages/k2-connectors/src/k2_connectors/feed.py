@@ -152,6 +152,9 @@ class Feed:
         if isinstance(event, Trade):
             return self._put_trade(event)
         if isinstance(event, DeadLetter):
+            for pair, trade_id in event.ids:
+                if self._marks.begin_dead(event.venue, pair, trade_id):
+                    self._save(force=True)
             note = partial(self._settle_letter, event)
             return self._publisher.publish_dead_letter(*event[:4], note)
         if isinstance(event, Gap):

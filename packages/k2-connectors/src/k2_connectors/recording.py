@@ -72,17 +72,23 @@ class FrameRecorder:
                 file = self._files[url] = self._open(url, recv_ns, now_s)
             file.write(frames, recv_ns, now_s)
             if file.size > self._max_file_bytes or now_s - file.begun_s > self._max_file_age_s:
-                self._files.pop(url).close()
+                self.end(url)
+        except OSError as error:
+            raise RecorderError(self.folder, error.strerror or str(error)) from error
+
+    def end(self, url: str) -> None:
+        """End the file of `url`, if there is one: what comes next begins another."""
+        file = self._files.pop(url, None)
+        try:
+            if file is not None:
+                file.close()
         except OSError as error:
             raise RecorderError(self.folder, error.strerror or str(error)) from error
 
     def close(self) -> None:
         """End every file."""
-        try:
-            while self._files:
-                self._files.popitem()[1].close()
-        except OSError as error:
-            raise RecorderError(self.folder, error.strerror or str(error)) from error
+        for url in list(self._files):
+            self.end(url)
 
     def _open(self, url: str, recv_ns: int, now_s: float) -> _RecordingFile:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +133,10 @@ class _RecordingFile:
 
 
 class RecordingTransport:
-    """Another transport, every frame of which is recorded before it is given to anybody."""
+    """Another transport, every frame of which is recorded before it is given to anybody.
+
+    A file ends with its connection.
+    """
 
     def __init__(self, transport: Transport, recorder: FrameRecorder) -> None:
         self._transport = transport
@@ -137,7 +146,10 @@ class RecordingTransport:
     async def connect(self, url: str) -> AsyncIterator[Connection]:
         """Connect to `url`; see `Transport.connect`."""
         async with self._transport.connect(url) as connection:
-            yield _RecordedConnection(connection, url, self._recorder)
+            try:
+                yield _RecordedConnection(connection, url, self._recorder)
+            finally:
+                self._recorder.end(url)
 
 
 class _RecordedConnection:

@@ -46,6 +46,7 @@ class Runner:
         self._transport = transport or WebSocketTransport()
         self._rest = rest or UrllibRest()
         self._connections: dict[int, Connection] = {}
+        self._talks: dict[int, asyncio.Task[None]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._log = _log.bind(venue=core.venue.name)
@@ -71,8 +72,8 @@ class Runner:
     def _perform(self, actions: Iterable[Action | Fetch]) -> None:
         for action in actions:
             match action:
-                case Open():
-                    self._start(self._converse(action))
+                case Open(line=line):
+                    self._talks[line] = self._start(self._converse(action))
                 case Send(line=line, frame=frame):
                     if line in self._connections:
                         self._start(self._send(line, frame))
@@ -97,6 +98,7 @@ class Runner:
             self._emit(self.core.close(line, error.reason, time.monotonic_ns()))
         finally:
             self._connections.pop(line, None)
+            self._talks.pop(line, None)
 
     async def _read(self, line: int, connection: Connection) -> None:
         heard = 0
@@ -122,6 +124,8 @@ class Runner:
         connection = self._connections.get(line)
         if connection is not None:
             await connection.close()
+        elif line in self._talks:
+            self._talks[line].cancel()  # not open yet; once open nobody would close it
 
     async def _fetch(self, request: RestRequest) -> None:
         try:
@@ -147,11 +151,12 @@ class Runner:
         if events:
             self._sink(events)
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         assert self._tasks is not None
         task = self._tasks.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task
 
 
 async def _wait(stop: asyncio.Event, delay_s: float) -> None:

@@ -90,8 +90,8 @@ class FencedError(MedallionError):
         self.flow = flow
         self.publish_id = publish_id
         super().__init__(
-            f"flow {flow}: fenced: another driver published {publish_id}, or may have while this one "
-            "slept; let only one k2-lake process write to this home"
+            f"flow {flow}: fenced: another driver published {publish_id}, or may have while this "
+            "one slept; let only one k2-lake process write to this home"
         )
 
 

@@ -40,7 +40,7 @@ ORPHAN_AGE = timedelta(days=3)
 _PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPEN_FILE_BYTES = 16 << 20
-"""Wanted size of a file in an open partition: what has it is not rewritten again until it closes."""
+"""Wanted size of a file in an open partition: what has it is left alone until it closes."""
 _SMALL = 0.75
 """A file below this part of its wanted size is worth rewriting (Iceberg's own default)."""
 

@@ -94,9 +94,10 @@ def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
     attempt = uuid.uuid4().hex
     spark.conf.set(_WAP_ID, guard.publish_id)
     try:
-        fit_columns(rows, spec).writeTo(table_name(spec)).option(
-            f"snapshot-property.{_ATTEMPT}", attempt
-        ).option("distribution-mode", "none").append()
+        writer = fit_columns(rows, spec).writeTo(table_name(spec))
+        writer = writer.option(f"snapshot-property.{_ATTEMPT}", attempt)
+        # As the rows come: to hash a batch by its hour brings all of it to one core.
+        writer.option("distribution-mode", "none").append()
     except Py4JJavaError as error:
         # Staging itself is refused when the id is already published.
         if _is_duplicate(error):

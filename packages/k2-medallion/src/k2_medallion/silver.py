@@ -16,9 +16,9 @@ from .trade_contract import TradeContract
 def judge(bronze: DataFrame, contract: TradeContract) -> DataFrame:
     """Decode Bronze rows and apply the Silver rules (batch or streaming).
 
-    Returns the contract's trade columns (NULL where a row does not decode), `bronze` (the whole Bronze row
-    as a struct), `schema_id`, and the verdict: `accepted` (never NULL), `error_reason` and
-    `error_type`.
+    Returns the contract's trade columns (NULL where a row does not decode), `bronze` (the whole
+    Bronze row as a struct), `schema_id`, and the verdict: `accepted` (never NULL), `error_reason`
+    and `error_type`.
     """
     tagged: DataFrame = SILVER_TRADES.tag(decode(bronze, contract))
     broken = F.col("frame_error").isNotNull()

@@ -112,7 +112,7 @@ class WatchFlow:
         while not self._stop.wait(_POLL_S):
             try:
                 self._report([*self._watch.observe_new(), *self._watch.tick()])
-            except Exception:
+            except Exception:  # noqa: BLE001 - a monitor that fails stops no flow
                 _log.exception("watch_failed", exchange=self._watch.exchange)
                 return
 

@@ -265,7 +265,7 @@ def _write_request(method: str, params: Mapping[str, object]) -> str:
 
 
 def _read_errors(errors: Sequence[str]) -> RestPage:
-    if any("Rate limit" in error for error in errors):
+    if any("Rate limit" in error or error.startswith("EService:") for error in errors):
         return RestPage(retry_after_s=5.0)
     unknown = any("Unknown asset pair" in error for error in errors)
     return RestPage(problem=errors[0], unknown_pair=unknown)
