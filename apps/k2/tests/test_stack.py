@@ -10,11 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client import CollectorRegistry, start_http_server
 
 import k2_feed.settings
 import k2_lake.settings
 from k2_cli.errors import HomeInUseError, PortTakenError
 from k2_cli.stack import Stack, check_ports
+from k2_connectors import Binance, Kraken, TradeFeed
+from k2_connectors.metrics import FeedCollector
 from k2_medallion.jvm import Java
 
 EXCHANGES = {"binance": ["BTC/USDT"], "kraken": ["BTC/USD", "ETH/USD"]}
@@ -99,6 +102,40 @@ def test_the_apps_are_told_what_the_stack_is(tmp_path: Path, port: int):
     ]
     assert [e.name for e in lake.exchanges] == ["binance", "coinbase", "kraken"]
     assert lake.lake.home == home.resolve()
+
+
+@pytest.mark.parametrize("url", [None, "ws://127.0.0.1:7"])
+def test_a_live_feed_goes_on_from_its_checkpoint_and_shows_its_metrics(
+    tmp_path: Path, port: int, url: str | None
+):
+    """At the exchanges themselves, unless it is told where to find a replay."""
+    with make_stack(tmp_path, port) as stack:
+        stack.start_live_feed(url)
+    feed = k2_feed.settings.read_settings(tmp_path / "feed.toml")
+
+    assert [(e.name, e.symbols, e.url) for e in feed.exchanges] == [
+        (name, symbols, None if url is None else f"{url}/{name}")
+        for name, symbols in EXCHANGES.items()
+    ]
+    assert (feed.feed.contiguity, feed.feed.backfill) == (True, True)
+    assert feed.feed.checkpoint == tmp_path.resolve() / "positions.json"
+    assert feed.metrics.port == port + 2
+
+
+def test_the_metrics_of_a_feed_are_summed_over_its_venues(tmp_path: Path, port: int):
+    """As a scrape gives them; none while no feed is up."""
+    stack = make_stack(tmp_path, port)
+    assert stack.read_feed_metrics() is None
+    registry = CollectorRegistry()
+    registry.register(FeedCollector(TradeFeed([Binance(["BTC/USDT"]), Kraken(["BTC/USD"])])))
+    server, thread = start_http_server(port + 2, "127.0.0.1", registry)
+    found = stack.read_feed_metrics()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+    assert found is not None
+    assert (found["k2_feed_symbols"], found["k2_feed_missing"], found["k2_feed_held"]) == (2, 0, 0)
 
 
 def is_taken(port: int) -> bool:

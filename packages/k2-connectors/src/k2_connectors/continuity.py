@@ -20,7 +20,6 @@ from .sequencer import HOLD_NS, MAX_HELD, Sequencer
 from .silence import Silence
 from .venue import Venue
 
-
 _SERVER_ERROR = 500
 
 
