@@ -37,6 +37,12 @@ def run(report: Report, arguments: Sequence[str]) -> dict[str, float]:
     report.versions(
         "k2-connectors", "cryptofeed", "picows", "websockets", "confluent-kafka", "fastavro"
     )
+    report.note(
+        f"Frames of {len(write_trade(0))} bytes. Exchange and broker are processes of their "
+        "own; CPU is that of the client's process, Kafka's threads among it. Each client's records "
+        "are counted by the broker. Memory is the median of a sample a second, of the trades from "
+        "20 to 30 % and from 90 to 100 %."
+    )
     figures = measure_parse(report)
     with open_broker() as broker:
         clients = {name: count // share for name, count in CLIENT_TRADES.items()}

@@ -20,7 +20,17 @@ from k2_cli.__main__ import app, main
 from k2_cli.plan import Plan
 from k2_medallion import GOLD_TRADES, LakeHome, all_tables, ensure_tables, open_catalog
 
-COMMANDS = ("demo", "query", "candles", "verify", "gaps", "doctor", "exchange")
+COMMANDS = (
+    "demo",
+    "query",
+    "candles",
+    "verify",
+    "gaps",
+    "replay",
+    "maintain",
+    "doctor",
+    "exchange",
+)
 
 
 class Outcome:

@@ -180,6 +180,7 @@ class World:
     first_ids: dict[str, int] = field(default_factory=dict)
     """Where the promise for a pair in force begins."""
     most_held: int = 0
+    letters_due: int = 0
     crashes: int = 0
 
     def __post_init__(self) -> None:
@@ -229,6 +230,7 @@ class World:
             elif isinstance(event, DeadLetter):
                 for pair, trade_id in event.ids:
                     self.marks.begin_dead("tiny", pair, trade_id)
+                self.letters_due += 1
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge_letter, event)
             elif isinstance(event, Gap):
                 self.gaps.append(event)
@@ -243,6 +245,7 @@ class World:
 
     def acknowledge_letter(self, letter: DeadLetter) -> None:
         """Kafka has a dead letter."""
+        self.letters_due -= 1
         for pair, trade_id in letter.ids:
             self.letters.add((pair, trade_id))
             self.marks.settle_gap("tiny", pair, trade_id, trade_id)
@@ -440,6 +443,7 @@ class World:
             self.feed.continuity.is_complete()
             and self.feed.lines.live > 0
             and not self.queue
+            and not self.letters_due
             and all(change.is_done for change in self.changes)
             and self.feed.lines.are_subscribed(self.feed.lines.pairs)
             and all(not socket.deaf for socket in self.sockets.values())

@@ -35,6 +35,7 @@ def replay(
 
     Yields the exchange and a report per hour. Raises `HomeBusyError` while k2-lake runs.
     """
+    open_catalog(home).close()  # no lake, no lock file
     with hold_home(home, alone=True), _open(home, cache, environment) as (catalog, spark):
         for name in _choose(catalog, exchanges):
             promotion = Promotion(name, catalog, TradeContract.packaged())
@@ -46,6 +47,7 @@ def replay(
 
 def maintain(home: LakeHome, cache: Path, environment: Mapping[str, str]) -> Iterator[Action]:
     """Do everything that maintenance would do over time, now; k2-lake may run beside it."""
+    open_catalog(home).close()
     with hold_home(home), _open(home, cache, environment) as (catalog, spark):
         names = list_exchanges(catalog)
         contract = TradeContract.packaged()

@@ -7,8 +7,7 @@ never changed: what readers see before and after is the same.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -67,9 +66,12 @@ class Maintenance:
     def compact(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Put small files together, partition by partition, where there are too many of them."""
         for spec in self._specs:
-            for start, count in sorted(self._count_small_files(spec).items()):
+            parts: dict[datetime, list[DataFile]] = {}
+            for file in self._list_files(spec):
+                parts.setdefault(_start(file, spec), []).append(file)
+            for start, files in sorted(parts.items()):
                 closed = start + _PERIODS[spec.partition[1]] + CLOSED_AFTER < now
-                if count > (MOST_CLOSED_FILES if closed else MOST_OPEN_FILES):
+                if _are_too_many(files, spec, closed=closed):
                     yield self._rewrite(spark, spec, start, closed=closed)
 
     def expire(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
@@ -154,13 +156,6 @@ class Maintenance:
         )
         return Action(spec.name, "sort" if sort else "compact", {**detail, "start": str(start)})
 
-    def _count_small_files(self, spec: TableSpec) -> Counter[datetime]:
-        """Count the files that are worth rewriting, by the start of their partition."""
-        size = int(spec.properties["write.target-file-size-bytes"])
-        small = min(size, _OPEN_FILE_BYTES) * _SMALL
-        files = self._list_files(spec)
-        return Counter(_start(file, spec) for file in files if file.file_size_in_bytes < small)
-
     def _list_partitions(self, spec: TableSpec) -> list[datetime]:
         return sorted({_start(file, spec) for file in self._list_files(spec)})
 
@@ -184,6 +179,21 @@ class Maintenance:
         table = load_table(self._catalog, spec)
         assert table is not None, f"{spec.name} was ensured at start"
         return table
+
+
+def _are_too_many(files: Sequence[DataFile], spec: TableSpec, *, closed: bool) -> bool:
+    """Return whether a partition's files are worth rewriting.
+
+    Of a closed and sorted one all files count: what was put together while it was open is not yet
+    in order. Twice as many as its size asks for is where it ends, or it would never end.
+    """
+    size = int(spec.properties["write.target-file-size-bytes"])
+    if closed and spec.sort:
+        wanted = -(-sum(file.file_size_in_bytes for file in files) // size)
+        return len(files) > max(MOST_CLOSED_FILES, 2 * wanted + 1)
+    small = min(size, _OPEN_FILE_BYTES) * _SMALL
+    count = sum(file.file_size_in_bytes < small for file in files)
+    return count > (MOST_CLOSED_FILES if closed else MOST_OPEN_FILES)
 
 
 def _start(file: DataFile, spec: TableSpec) -> datetime:
