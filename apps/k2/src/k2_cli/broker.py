@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from k2_medallion.jvm import Jar, Java, read_lock
@@ -31,6 +31,12 @@ appender.c.layout.type=PatternLayout
 appender.c.layout.pattern=[%d] %p %m (%c)%n
 """
 _FIRST_AND_END = (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+_NOT_YET = {
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+}
 _JVM_OPTIONS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -82,15 +88,16 @@ class Broker:
 
     def count_records(self, topics: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Return (records held, end offsets summed) per topic; a topic not yet made has none."""
-        counts = {}
+        deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         with self._ask() as admin:
-            known = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
-            for topic in topics:
-                partitions = known[topic].partitions if topic in known else ()
-                places = [TopicPartition(topic, partition) for partition in partitions]
-                first, end = (_sum_offsets(admin, places, spec) for spec in _FIRST_AND_END)
-                counts[topic] = (end - first, end)
-        return counts
+            while True:
+                try:
+                    return _count_records(admin, topics)
+                except KafkaException as error:
+                    # A broker that has just come back answers before it leads its partitions.
+                    if error.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
+                        raise
+                time.sleep(0.2)
 
     @contextmanager
     def _ask(self) -> Iterator[AdminClient]:
@@ -139,6 +146,17 @@ class Broker:
         path = self._folder / "server.properties"
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         return path
+
+
+def _count_records(admin: AdminClient, topics: Sequence[str]) -> dict[str, tuple[int, int]]:
+    known = admin.list_topics(timeout=_ANSWER_TIMEOUT_S).topics
+    counts = {}
+    for topic in topics:
+        partitions = known[topic].partitions if topic in known else ()
+        places = [TopicPartition(topic, partition) for partition in partitions]
+        first, end = (_sum_offsets(admin, places, spec) for spec in _FIRST_AND_END)
+        counts[topic] = (end - first, end)
+    return counts
 
 
 def _sum_offsets(admin: AdminClient, places: Sequence[TopicPartition], spec: OffsetSpec) -> int:
