@@ -180,7 +180,6 @@ class World:
     first_ids: dict[str, int] = field(default_factory=dict)
     """Where the promise for a pair in force begins."""
     most_held: int = 0
-    letters_due: int = 0
     crashes: int = 0
 
     def __post_init__(self) -> None:
@@ -204,6 +203,7 @@ class World:
         self.sockets: dict[int, Socket] = {}
         self.runs.append([])
         self.queue: list[Trade] = []
+        self.letters_due: list[DeadLetter] = []
 
     def crash(self) -> None:
         """Kill -9: half of what was not acknowledged is in Kafka all the same."""
@@ -230,7 +230,7 @@ class World:
             elif isinstance(event, DeadLetter):
                 for pair, trade_id in event.ids:
                     self.marks.begin_dead("tiny", pair, trade_id)
-                self.letters_due += 1
+                self.letters_due.append(event)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge_letter, event)
             elif isinstance(event, Gap):
                 self.gaps.append(event)
@@ -245,7 +245,8 @@ class World:
 
     def acknowledge_letter(self, letter: DeadLetter) -> None:
         """Kafka has a dead letter."""
-        self.letters_due -= 1
+        if letter in self.letters_due:
+            self.letters_due.remove(letter)
         for pair, trade_id in letter.ids:
             self.letters.add((pair, trade_id))
             self.marks.settle_gap("tiny", pair, trade_id, trade_id)
