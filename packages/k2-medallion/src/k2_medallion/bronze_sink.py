@@ -12,7 +12,7 @@ from k2_schemas.topics import trades_topic
 from . import bronze
 from .added_rows import find_newest_ms
 from .batch_report import BatchReport
-from .catalog import load_table
+from .catalog import require_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
 from .publish import (
@@ -85,6 +85,4 @@ class BronzeSink:
         return guard, published, newest_ms
 
     def _load(self) -> Table:
-        table = load_table(self._catalog, self._spec)
-        assert table is not None, f"{self._spec.name} was ensured at start"
-        return table
+        return require_table(self._catalog, self._spec)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import SparkSession
 
-from .catalog import load_table
+from .catalog import require_table
 from .gold import Tally, open_duck, select_rows
 from .publish import Guard, publish_rows
 from .rollup import MINUTE, of_trades_sql
@@ -73,8 +73,7 @@ class CandleStep:
             ).to_arrow_table()
 
     def _select(self, spec: TableSpec, column: str, ranges: Sequence[TimeRange]) -> str:
-        table = load_table(self._catalog, spec)
-        assert table is not None, f"{spec.name} was ensured at start"
+        table = require_table(self._catalog, spec)
         return select_rows(table, self._exchange, column, ranges)
 
     def _list_ranges(self, tally: Tally, times: pa.ChunkedArray) -> list[TimeRange]:

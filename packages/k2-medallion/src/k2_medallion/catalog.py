@@ -136,6 +136,13 @@ def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
         return None
 
 
+def require_table(catalog: SqlCatalog, spec: TableSpec) -> Table:
+    """Load a table that was ensured at start."""
+    table = load_table(catalog, spec)
+    assert table is not None, f"{spec.name} was ensured at start"
+    return table
+
+
 def count_rows(table: Table | None) -> int:
     """Count a table's rows from its current snapshot's summary; reads no data."""
     snapshot = table.current_snapshot() if table is not None else None

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from k2_schemas.topics import DEADLETTER_TOPIC, HEADER_REASON, HEADER_VENUE
 
 from .batch_report import BatchReport
-from .catalog import load_table
+from .catalog import require_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
 from .publish import Guard, Standing, check_same_range, publish_rows
@@ -65,9 +65,7 @@ class DeadLetterSink:
         )
 
     def _load(self) -> Table:
-        table = load_table(self._catalog, DEAD_LETTERS)
-        assert table is not None, "ensured at start"
-        return table
+        return require_table(self._catalog, DEAD_LETTERS)
 
 
 def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:

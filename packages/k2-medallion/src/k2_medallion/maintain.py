@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from .catalog import CATALOG_NAME, load_table
+from .catalog import CATALOG_NAME, require_table
 from .data_files import plan_data_files
 from .spark import table_name
 from .stage import Stage
@@ -176,9 +176,7 @@ class Maintenance:
         return cutoff
 
     def _load(self, spec: TableSpec) -> Table:
-        table = load_table(self._catalog, spec)
-        assert table is not None, f"{spec.name} was ensured at start"
-        return table
+        return require_table(self._catalog, spec)
 
 
 def _are_too_many(files: Sequence[DataFile], spec: TableSpec, *, closed: bool) -> bool:

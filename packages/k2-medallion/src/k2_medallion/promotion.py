@@ -18,7 +18,7 @@ from . import gold, silver
 from .added_rows import read_added_rows
 from .batch_report import BatchReport
 from .candle_step import CandleStep
-from .catalog import ensure_tables, load_table
+from .catalog import ensure_tables, require_table
 from .publish import (
     Guard,
     PublishedSnapshot,
@@ -169,9 +169,7 @@ class Promotion:
         return find_published(self._load(spec), guard).row_count if found is None else found
 
     def _load(self, spec: TableSpec) -> Table:
-        table = load_table(self._catalog, spec)
-        assert table is not None, f"{spec.name} was ensured at start"
-        return table
+        return require_table(self._catalog, spec)
 
 
 def _count_by_type() -> list[Column]:

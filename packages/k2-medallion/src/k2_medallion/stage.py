@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
 from .batch_report import BatchReport
-from .catalog import load_table
+from .catalog import require_table
 from .publish import Guard, PublishedSnapshot, list_published
 from .tables import DEAD_LETTERS, GOLD_CANDLES, GOLD_TRADES, TableSpec
 
@@ -108,9 +108,7 @@ class Stage(ABC):
         return 0
 
     def _load(self, spec: TableSpec) -> Table:
-        table = load_table(self._catalog, spec)
-        assert table is not None, f"{spec.name} was ensured at start"
-        return table
+        return require_table(self._catalog, spec)
 
     def _list_carried(self, spec: TableSpec) -> dict[str, int]:
         published = list_published(self._load(spec), self.flow)

@@ -18,7 +18,7 @@ from k2_validation import Incident, Monitor
 from k2_validation.monitor import COLUMNS
 
 from .added_rows import read_added_rows
-from .catalog import load_table
+from .catalog import require_table
 from .publish import PublishedSnapshot, list_published
 from .tables import silver_trades
 
@@ -48,8 +48,7 @@ class Watch:
 
         A first start begins with the next batch: what was before has been judged by nobody.
         """
-        table = load_table(self._catalog, silver_trades(self.exchange))
-        assert table is not None, "ensured at start"
+        table = require_table(self._catalog, silver_trades(self.exchange))
         published = [found for flow in self._flows for found in list_published(table, flow)]
         published.sort(key=lambda found: found.sequence_number)
         if self._last_seen < 0:
