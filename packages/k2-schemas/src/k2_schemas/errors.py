@@ -10,12 +10,14 @@ SchemaError
 ├── SchemaLockError         a lock file and the schemas it names disagree
 ├── RegistryError           the schema registry did not answer, or refused
 ├── MissingExtraError       an optional package is not installed
+├── SecretInTextError       a configuration file holds a secret
 └── UnknownSymbolError      a venue symbol that is not in the configured list
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class SchemaError(Exception):
@@ -120,6 +122,19 @@ class MissingExtraError(SchemaError):
         self.package = package
         self.extra = extra
         super().__init__(f"this needs {package}: pip install 'k2-schemas[{extra}]'")
+
+
+class SecretInTextError(SchemaError):
+    """A configuration file holds a secret; whoever is given the file is given the secret."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+        variable = f"K2_{name.replace('.', '__').upper()}"
+        super().__init__(
+            f"{path}: {name} is a secret and does not belong into this file: take it out, then set "
+            f"{variable}, or name a file that holds it by {name}_file"
+        )
 
 
 class UnknownSymbolError(SchemaError):
