@@ -48,11 +48,11 @@ def test_a_gap_lets_the_position_pass():
 def test_a_pair_begins_with_its_first_trade_whatever_is_acknowledged_first():
     """Acknowledgements may overtake each other; the promise begins before them."""
     marks = Watermarks()
-    assert [marks.begin(make_trade(n)) for n in (5, 6)] == [True, False]
-    marks.settle_trade(make_trade(6))
+    assert [marks.begin([make_trade(n)]) for n in (5, 6)] == [True, False]
+    marks.settle([make_trade(6)])
 
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 4
-    marks.settle_trade(make_trade(5))
+    marks.settle([make_trade(5)])
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
 
 
@@ -62,9 +62,9 @@ def test_a_dead_letter_that_overtakes_the_first_trades_does_not_move_the_beginni
     assert marks.begin_dead("binance", "BTCUSDT", 6)
     marks.settle_gap("binance", "BTCUSDT", 6, 6)
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
-    assert [marks.begin(make_trade(n)) for n in (5, 7)] == [True, False]
+    assert [marks.begin([make_trade(n)]) for n in (5, 7)] == [True, False]
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 4
-    marks.settle_trade(make_trade(5))
+    marks.settle([make_trade(5)])
 
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
 
@@ -73,10 +73,10 @@ def test_a_pair_that_was_left_begins_anew():
     """Neither what is acknowledged late nor what it had before says where it is safe."""
     marks = Watermarks(POSITIONS)
     marks.forget("binance", "BTCUSDT")
-    marks.settle_trade(make_trade(8))
+    marks.settle([make_trade(8)])
     assert "binance" not in marks.positions()
-    assert marks.begin(make_trade(50))
-    marks.settle_trade(make_trade(9))
+    assert marks.begin([make_trade(50)])
+    marks.settle([make_trade(9)])
 
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 49
 

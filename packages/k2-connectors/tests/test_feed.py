@@ -274,11 +274,11 @@ def test_stopping_while_waiting_to_reconnect_ends_at_once():
 class FullPublisher(MemoryPublisher):
     """A broker that takes three records and then fails."""
 
-    def publish(self, trade: Trade) -> bool:
+    def publish(self, trades: Sequence[Trade]) -> int:
         """Take three trades."""
         if len(self.trades) == 3:
             raise PublishError("market.crypto.trades.binance", "broker is gone")
-        return super().publish(trade)
+        return super().publish(trades[:1])
 
 
 def test_a_publisher_that_fails_ends_the_feed(tmp_path: Path):

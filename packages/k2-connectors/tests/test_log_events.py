@@ -3,7 +3,7 @@
 import ast
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -74,13 +74,13 @@ def test_no_module_logs_in_another_way():
 class FailingPublisher(MemoryPublisher):
     """Takes a hundred trades, finds one without bytes, and then loses its broker."""
 
-    def publish(self, trade: Trade) -> bool:
+    def publish(self, trades: Sequence[Trade]) -> int:
         """Take a trade."""
         if len(self.trades) == 100 and not self.dead_letters:
             raise FieldError("price", 1, "is what it is")
         if len(self.trades) == 500:
             raise PublishError("market.crypto.trades.binance", "broker is gone")
-        return super().publish(trade)
+        return super().publish(trades[:1])
 
 
 def test_what_a_feed_logs_has_exactly_the_fields_of_the_vocabulary(tmp_path: Path):

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from k2_connectors import KafkaPublisher, Publisher, PublishError, create_topics
 from k2_connectors.testing import MemoryPublisher
 from k2_connectors.transport import MAX_FRAME_BYTES
-from k2_schemas import FieldError
+from k2_schemas import FieldError, Trade
 from k2_schemas.testing import make_trade
 
 NOWHERE = "127.0.0.1:1"
@@ -27,15 +27,43 @@ def open_kafka() -> KafkaPublisher:
 def test_a_trade_without_bytes_is_refused_when_it_is_published(publisher: Publisher):
     """The feed learns at once, so that the frame can become a dead letter."""
     with pytest.raises(FieldError):
-        publisher.publish(replace(make_trade(), source_sequence=2**63))
+        publisher.publish([replace(make_trade(), source_sequence=2**63)])
+
+
+def test_trades_before_one_without_bytes_are_published(publisher: Publisher):
+    """How many is told, and the next call begins with the one that has none."""
+    trades = [make_trade(1), make_trade(2), replace(make_trade(), source_sequence=2**63)]
+    assert publisher.publish(trades) == 2
+    with pytest.raises(FieldError):
+        publisher.publish(trades[2:])
+
+
+def test_a_full_queue_takes_the_first_trades_alone():
+    """The rest is the caller's, in its order: nothing is dropped, nothing overtakes."""
+    settings = SETTINGS | {"queue.buffering.max.messages": 3}
+    publisher = KafkaPublisher(NOWHERE, client_settings=settings)
+    trades = [make_trade(number) for number in range(5)]
+    assert publisher.publish(trades) == 3
+    assert publisher.publish(trades[3:]) == 0
+
+
+def test_trades_that_were_not_delivered_are_not_acknowledged():
+    """A position must never pass what Kafka did not take."""
+    publisher = open_kafka()
+    acknowledged: list[Trade] = []
+    publisher.on_acknowledged = acknowledged.extend
+    publisher.publish([make_trade(1), make_trade(2)])
+    with pytest.raises(PublishError):
+        publisher.flush()
+    assert acknowledged == []
 
 
 def test_memory_keeps_what_was_published_in_order():
     """The in-memory twin shows trades, dead letters and flushes."""
     publisher = MemoryPublisher()
-    publisher.publish(make_trade(1))
+    publisher.publish([make_trade(1)])
     publisher.publish_dead_letter(b"\xff", "binance", "why", 7)
-    publisher.publish(make_trade(2))
+    publisher.publish([make_trade(2)])
     publisher.flush()
 
     assert publisher.trades == [make_trade(1), make_trade(2)]
@@ -46,7 +74,7 @@ def test_memory_keeps_what_was_published_in_order():
 def test_a_record_that_is_not_delivered_fails_the_flush():
     """Nothing is dropped silently: the error names the topic and the setting to look at."""
     publisher = open_kafka()
-    publisher.publish(make_trade())
+    publisher.publish([make_trade()])
     with pytest.raises(PublishError, match=r"kafka\.bootstrap_servers") as caught:
         publisher.flush()
 
@@ -60,7 +88,7 @@ def test_after_a_failure_nothing_more_is_taken():
     with pytest.raises(PublishError, match=r"market\.crypto\.deadletter"):
         publisher.flush()
     with pytest.raises(PublishError, match=r"market\.crypto\.deadletter"):
-        publisher.publish(make_trade())
+        publisher.publish([make_trade()])
 
 
 def test_the_largest_frame_a_socket_takes_can_be_a_dead_letter():

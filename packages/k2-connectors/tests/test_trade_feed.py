@@ -86,6 +86,7 @@ class LiveExchange:
             request = json.loads(message)
             await socket.send(json.dumps({"result": None, "id": request["id"]}))
             self.sockets.add(socket)
+        await socket.wait_closed()  # Python 3.11's servers do not wait for their sockets
         self.sockets.discard(socket)
 
     def _answer_http(self, socket: ServerConnection, request: Request) -> Response | None:

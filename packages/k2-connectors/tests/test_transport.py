@@ -121,6 +121,34 @@ def test_frames_arrive_as_the_bytes_they_are(transport: Transport):
     assert read_all(transport, converse)[:-1] == [*frames, b"binary"]
 
 
+def test_what_is_here_is_read_at_once_and_never_waited_for(transport: Transport):
+    """A busy socket's frames come many at a time; the half of a message delays none before it."""
+    whole = [b"%d" % number for number in range(500)]
+    halves = frame(TEXT, b"half"), frame(FIN | CONTINUATION, b" and half")
+    reads: list[list[bytes]] = []
+
+    async def converse(socket: ServerConnection) -> None:
+        socket.transport.write(b"".join(frame(FIN | TEXT, one) for one in whole) + halves[0])
+        await socket.recv()  # all of them have been read without the other half
+        socket.transport.write(halves[1])
+        await socket.wait_closed()
+
+    async def play() -> None:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            serve(converse, "127.0.0.1", 0, compression=None) as server,
+            transport.connect(url_of(server)) as connection,
+        ):
+            while sum(map(len, reads)) < len(whole):
+                reads.append(list(await connection.receive_all()))
+            await connection.send("go on")
+            reads.append(list(await connection.receive_all()))
+
+    asyncio.run(play())
+    assert [one for read in reads for one in read] == [*whole, b"half and half"]
+    assert len(reads) < 50
+
+
 def test_a_message_in_fragments_arrives_whole_and_once(transport: Transport):
     """Also with a ping between its parts, as RFC 6455 §5.4 allows."""
     parts = [frame(TEXT, b"one, "), frame(FIN | 0x9, b"?"), frame(CONTINUATION, b"two, ")]
@@ -344,6 +372,7 @@ def test_sending_on_a_closed_connection_is_a_lost_connection(transport: Transpor
 async def echo(socket: ServerConnection) -> None:
     async for message in socket:
         await socket.send(message)
+    await socket.wait_closed()  # Python 3.11's servers do not wait for their sockets
 
 
 def test_what_came_before_a_close_of_ours_can_still_be_read(transport: Transport):

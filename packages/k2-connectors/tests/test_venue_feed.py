@@ -224,7 +224,7 @@ class World:
             elif isinstance(event, Trade):
                 self.first_ids.setdefault(event.pair, event.source_sequence or 0)
                 self.runs[-1].append((self.eras[event.pair], event))
-                self.marks.begin(event)
+                self.marks.begin([event])
                 self.queue.append(event)
                 self.later(self.random.uniform(0.001, 0.05), self.acknowledge, event)
             elif isinstance(event, DeadLetter):
@@ -241,7 +241,7 @@ class World:
         if trade in self.queue:
             self.queue.remove(trade)
             self.kafka.append(trade)
-            self.marks.settle_trade(trade)
+            self.marks.settle([trade])
 
     def acknowledge_letter(self, letter: DeadLetter) -> None:
         """Kafka has a dead letter."""
@@ -772,7 +772,7 @@ class AckedTooEarly(World):
         """Settle first, deliver later."""
         for event in events:
             if isinstance(event, Trade):
-                self.marks.settle_trade(event)
+                self.marks.settle([event])
         super().publish(events)
 
 

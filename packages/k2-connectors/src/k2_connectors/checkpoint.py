@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,19 +94,19 @@ class Watermarks:
         """Where the pairs begin that have begun in this run."""
         self._left: set[tuple[str, str]] = set()
 
-    def begin(self, trade: Trade) -> bool:
-        """Note that a trade is on its way to Kafka; tell whether it is the first of its pair.
+    def begin(self, trades: Iterable[Trade]) -> bool:
+        """Note that trades are on their way to Kafka; tell whether the first of a pair is there.
 
         The first one is where the pair's promise begins, so its position must be kept before Kafka
         has acknowledged anything: acknowledgements come in any order.
         """
-        key, trade_id = (trade.exchange, trade.vendor_data["pair"]), trade.source_sequence
-        if trade_id is None:
-            return False
-        start = self._starts.get(key)
-        if key in self._by_key and (start is None or trade_id > start):
-            return False
-        return self._begin(key, Position(trade_id - 1, trade.timestamp_us - 1))
+        begun = False
+        for first, _ in _find_stretches(trades):
+            key, trade_id = (first.exchange, first.vendor_data["pair"]), first.source_sequence or 0
+            start = self._starts.get(key)
+            if key not in self._by_key or (start is not None and trade_id <= start):
+                begun |= self._begin(key, Position(trade_id - 1, first.timestamp_us - 1))
+        return begun
 
     def begin_dead(self, venue: str, pair: str, trade_id: int) -> bool:
         """Note that a trade is on its way as a dead letter; see `begin`.
@@ -127,12 +127,12 @@ class Watermarks:
         self._by_key.setdefault(key, Watermark()).begin(position)
         return True
 
-    def settle_trade(self, trade: Trade) -> None:
-        """Note that Kafka has acknowledged a trade."""
-        trade_id = trade.source_sequence
-        if trade_id is not None:
-            key = (trade.exchange, trade.vendor_data["pair"])
-            self._settle(key, trade_id, trade_id, trade.timestamp_us)
+    def settle(self, trades: Iterable[Trade]) -> None:
+        """Note that Kafka has acknowledged trades."""
+        for first, last in _find_stretches(trades):
+            key = (first.exchange, first.vendor_data["pair"])
+            ids = (first.source_sequence or 0, last.source_sequence or 0)
+            self._settle(key, *ids, last.timestamp_us)
 
     def settle_gap(self, venue: str, pair: str, first_id: int, last_id: int) -> None:
         """Note that ids are lost for ever, so that positions may pass them."""
@@ -160,6 +160,29 @@ class Watermarks:
                 return
             mark = self._by_key[key] = Watermark()
         mark.settle(first_id, last_id, timestamp_us)
+
+
+def _find_stretches(trades: Iterable[Trade]) -> Iterator[tuple[Trade, Trade]]:
+    """Yield the first and the last of trades of one pair whose ids follow each other."""
+    first: Trade | None = None
+    last: Trade | None = None
+    next_id, pair, exchange = 0, "", ""
+    for trade in trades:
+        trade_id = trade.source_sequence
+        if trade_id is None:
+            continue
+        if (
+            trade_id != next_id
+            or trade.vendor_data["pair"] != pair
+            or trade.exchange != exchange
+            or first is None
+        ):
+            if first is not None and last is not None:
+                yield first, last
+            first, pair, exchange = trade, trade.vendor_data["pair"], trade.exchange
+        last, next_id = trade, trade_id + 1
+    if first is not None and last is not None:
+        yield first, last
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -207,6 +230,5 @@ def rebuild_positions(trades: Iterable[Trade]) -> dict[str, dict[str, Position]]
     Per pair: the end of the ids that follow each other from the tail's first trade on.
     """
     marks = Watermarks()
-    for trade in trades:
-        marks.settle_trade(trade)
+    marks.settle(trades)
     return marks.positions()

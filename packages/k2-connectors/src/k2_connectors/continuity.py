@@ -120,29 +120,33 @@ class Continuity:
             silence.forgive()
         return bool(deaf)
 
-    def accept(self, trades: Iterable[Trade], now_ns: int) -> list[Trade]:
+    def accept(self, trades: Sequence[Trade], now_ns: int) -> list[Trade]:
         """Take live trades; return those that may go on."""
         passed: list[Trade] = []
-        pair, count = "", 0
-        sequencer: Sequencer | None = None
-        for trade in trades:
-            if trade.vendor_data["pair"] != pair:
-                if count:
-                    self._silences[pair].hear(now_ns, count)
-                pair, count = trade.vendor_data["pair"], 0
-                sequencer = self._sequencers.get(pair)
+        heard: dict[str, int] = {}
+        place = 0
+        while place < len(trades):
+            pair = trades[place].vendor_data["pair"]
+            sequencer = self._sequencers.get(pair)
             if sequencer is None:
-                continue  # unsubscribed, and the exchange has not heard of it yet
-            count += 1
-            if sequencer.follows(trade):
-                passed.append(trade)
+                place += 1  # unsubscribed, and the exchange has not heard of it yet
                 continue
-            passed += sequencer.accept(trade, now_ns)
-            if sequencer.is_full:
-                passed += self._release(sequencer, now_ns)
-        if count:
+            end = sequencer.follow(trades, place)
+            if end > place:
+                passed += trades[place:end]
+            else:
+                passed += self._sort_in(sequencer, trades[place], now_ns)
+                end += 1
+            heard[pair] = heard.get(pair, 0) + end - place
+            place = end
+        for pair, count in heard.items():
             self._silences[pair].hear(now_ns, count)
         return passed
+
+    def _sort_in(self, sequencer: Sequencer, trade: Trade, now_ns: int) -> list[Trade]:
+        """Take a trade that is not the next one of its pair."""
+        passed = sequencer.accept(trade, now_ns)
+        return passed + self._release(sequencer, now_ns) if sequencer.is_full else passed
 
     def accept_dead(self, pair: str, trade_id: int, now_ns: int) -> list[Trade]:
         """Note that a trade came that no trade can be made of; return what may go on."""

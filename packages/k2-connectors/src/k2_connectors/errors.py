@@ -127,7 +127,8 @@ class BrokerSilentError(ConnectorError):
         self.reason = reason
         super().__init__(
             f"no Kafka broker answers at {bootstrap_servers}: {reason}; start it, or correct "
-            "kafka.bootstrap_servers"
+            "kafka.bootstrap_servers, or what it is told there: security_protocol, username, "
+            "password, ca_file"
         )
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
+from typing import cast
 
 import structlog
 
@@ -63,7 +65,7 @@ class Feed:
         self._failure: PublishError | None = None
         self._publish_errors: Counter[str] = Counter()
         self._save_due_s = 0.0
-        publisher.on_acknowledged = self._marks.settle_trade
+        publisher.on_acknowledged = self._marks.settle
         self._feed = TradeFeed(
             venues,
             positions=found,
@@ -123,14 +125,17 @@ class Feed:
             raise
 
     async def _pump(self, feed: TradeFeed) -> None:
-        count = 0
-        async for event in feed:
-            while not self._put(event):
-                # The broker is slow: sockets are still read, and events wait in bounded memory.
-                self._publisher.serve()
-                await asyncio.sleep(_FULL_PAUSE_S)
-            count += 1
-            if count % _SERVE_EVERY_EVENTS == 0:
+        unserved = 0
+        async for events in feed.batches(_SERVE_EVERY_EVENTS):
+            for kind, run in groupby(events, type):
+                if kind is Trade:
+                    await self._put_trades(cast(list[Trade], list(run)))
+                else:
+                    for event in run:
+                        await self._put(event)
+            unserved += len(events)
+            if unserved >= _SERVE_EVERY_EVENTS:
+                unserved = 0
                 self._publisher.serve()
                 self._save()
                 await asyncio.sleep(0)
@@ -147,23 +152,19 @@ class Feed:
                 return
             self._save()
 
-    def _put(self, event: Event) -> bool:
-        """Publish an event, or tell that there is no room for it now."""
-        if isinstance(event, Trade):
-            return self._put_trade(event)
+    async def _put(self, event: Event) -> None:
+        """Publish what is no trade, or log it."""
         if isinstance(event, DeadLetter):
             for pair, trade_id in event.ids:
                 if self._marks.begin_dead(event.venue, pair, trade_id):
                     self._save(force=True)
-            note = partial(self._settle_letter, event)
-            return self._publisher.publish_dead_letter(*event[:4], note)
-        if isinstance(event, Gap):
+            await self._put_letter(event)
+        elif isinstance(event, Gap):
             self._marks.settle_gap(event.venue, event.pair, event.first_id, event.last_id)
             _log.error("gap", **{name: getattr(event, name) for name in event.__struct_fields__})
-        else:
+        elif isinstance(event, Status):
             _log.info("status", venue=event.venue, kind=event.kind, detail=event.detail)
             self._note_status(event)
-        return True
 
     def _note_status(self, status: Status) -> None:
         if status.kind in ("unsubscribed", "refused"):
@@ -184,25 +185,41 @@ class Feed:
         self._publish_errors.update(concerned or names)
         _log.error("publish_failed", topic=error.topic, reason=error.reason)
 
-    def _put_trade(self, trade: Trade) -> bool:
-        begins = self._marks.begin(trade)
-        if begins:
+    async def _put_trades(self, trades: list[Trade]) -> None:
+        if self._marks.begin(trades):
             self._save(force=True)
-        try:
-            return self._publisher.publish(trade)
-        except FieldError as error:
-            # A venue from elsewhere made a trade without bytes; ours refuse the frame instead.
-            venue, reason = trade.exchange.lower(), str(error)
-            self._publish_errors[venue] += 1
-            _log.warning(
-                "trade_refused",
-                venue=venue,
-                pair=trade.pair,
-                trade_id=trade.trade_id,
-                reason=reason,
-            )
-            letter = DeadLetter(repr(trade).encode(), venue, reason, 0)
-            return self._publisher.publish_dead_letter(*letter[:4])
+        while trades:
+            try:
+                taken = self._publisher.publish(trades)
+            except FieldError as error:
+                await self._put_letter(self._refuse(trades[0], str(error)))
+                taken = 1
+            trades = trades[taken:]
+            if not taken:
+                await self._wait_for_room()
+
+    async def _put_letter(self, letter: DeadLetter) -> None:
+        note = partial(self._settle_letter, letter)
+        while not self._publisher.publish_dead_letter(*letter[:4], note):
+            await self._wait_for_room()
+
+    async def _wait_for_room(self) -> None:
+        """The broker is slow: sockets are still read, and events wait in bounded memory."""
+        self._publisher.serve()
+        await asyncio.sleep(_FULL_PAUSE_S)
+
+    def _refuse(self, trade: Trade, reason: str) -> DeadLetter:
+        """Note that a venue from elsewhere made a trade without bytes; ours refuse the frame."""
+        venue = trade.exchange.lower()
+        self._publish_errors[venue] += 1
+        _log.warning(
+            "trade_refused",
+            venue=venue,
+            pair=trade.pair,
+            trade_id=trade.trade_id,
+            reason=reason,
+        )
+        return DeadLetter(repr(trade).encode(), venue, reason, 0)
 
     def _settle_letter(self, letter: DeadLetter) -> None:
         """Let positions pass the trades that are safe as a dead letter."""

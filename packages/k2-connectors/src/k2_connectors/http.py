@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import urllib.error
 import urllib.request
+from functools import cached_property
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -30,7 +31,11 @@ class UrllibRest:
 
     def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made when first asked for: reading the machine's certificates takes half a second."""
+        return ssl.create_default_context()
 
     async def get(self, request: RestRequest) -> RestResponse:
         """Return the response; see `Rest.get`."""

@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidURI
@@ -66,7 +67,11 @@ class PicowsTransport:
 
     def __init__(self, open_timeout_s: float = 10.0) -> None:
         self._open_timeout_s = open_timeout_s
-        self._tls = ssl.create_default_context()
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made when first asked for: reading the machine's certificates takes half a second."""
+        return ssl.create_default_context()
 
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Connection]:
@@ -87,7 +92,7 @@ class PicowsTransport:
                 _, socket = await ws_connect(
                     lambda: _PicowsSocket(url),
                     url,
-                    ssl_context=self._tls,
+                    ssl_context=self._tls if url.startswith("wss:") else None,
                     websocket_handshake_timeout=self._open_timeout_s,
                     logger_name=_SILENT,
                     enable_auto_ping=True,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from k2_schemas import Trade, TradeCodec
+from k2_schemas import FieldError, Trade, TradeCodec
 from k2_schemas.topics import (
     DEADLETTER_TOPIC,
     HEADER_REASON,
@@ -24,19 +24,20 @@ from k2_schemas.topics import (
 from .errors import BrokerSilentError, PublishError
 
 _MAX_REASON_CHARS = 1000
+_REFUSALS = (KafkaError._SSL, KafkaError._AUTHENTICATION)
 
 
 class Publisher(Protocol):
     """Where a feed puts what it decoded."""
 
-    on_acknowledged: Callable[[Trade], None] | None
-    """Called with every trade once it is safe where it was published."""
+    on_acknowledged: Callable[[Sequence[Trade]], None] | None
+    """Called with the trades of a `publish` once all of them are safe where they were published."""
 
-    def publish(self, trade: Trade) -> bool:
-        """Queue one trade, or return False when there is no room for it now.
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Queue trades in their order; return how many of the first there was room for.
 
         Raises `PublishError` if an earlier record could not be delivered, `k2_schemas.FieldError`
-        for a trade that has no bytes.
+        when the first trade has no bytes; those before one without bytes are queued.
         """
 
     def publish_dead_letter(
@@ -47,9 +48,9 @@ class Publisher(Protocol):
         recv_ns: int,
         acknowledged: Callable[[], None] | None = None,
     ) -> bool:
-        """Queue a frame that could not become trades, as it came; see `publish`.
+        """Queue a frame that could not become trades, as it came; tell if there was room.
 
-        `acknowledged` is called once the record is safe.
+        `acknowledged` is called once the record is safe. Raises as `publish` does.
         """
 
     def serve(self) -> None:
@@ -71,7 +72,7 @@ class KafkaPublisher:
         self._encode = (codec or TradeCodec()).encode
         self._topics: dict[str, str] = {}
         self._failure: PublishError | None = None
-        self.on_acknowledged: Callable[[Trade], None] | None = None
+        self.on_acknowledged: Callable[[Sequence[Trade]], None] | None = None
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -84,13 +85,35 @@ class KafkaPublisher:
             }
         )
 
-    def publish(self, trade: Trade) -> bool:
-        """Queue one trade under its symbol; see `Publisher.publish`."""
-        topic = self._topics.get(trade.exchange)
-        if topic is None:
-            topic = self._topics[trade.exchange] = trades_topic(trade.exchange)
-        note = _TradeDelivery(self, trade)
-        return self._produce(topic, trade.symbol, self._encode(trade), note)
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Queue trades, each under its symbol; see `Publisher.publish`."""
+        self._raise_failure()
+        delivery = _Delivery(self, list(trades))
+        queued = self._queue(trades, delivery)
+        del delivery.trades[queued:]
+        delivery.awaited = queued
+        return queued
+
+    def _queue(self, trades: Sequence[Trade], delivery: _Delivery) -> int:
+        encode, produce = self._encode, self._producer.produce
+        for place, trade in enumerate(trades):
+            try:
+                value = encode(trade)
+            except FieldError:
+                if place == 0:
+                    raise
+                return place
+            topic = self._topics.get(trade.exchange)
+            if topic is None:
+                topic = self._topics[trade.exchange] = trades_topic(trade.exchange)
+            try:
+                # By place and without headers: naming them costs as much again as producing.
+                produce(topic, value, trade.symbol, -1, delivery)
+            except BufferError:
+                return place
+            except KafkaException as error:
+                raise PublishError(topic, error.args[0].str()) from error
+        return len(trades)
 
     def publish_dead_letter(
         self,
@@ -107,7 +130,16 @@ class KafkaPublisher:
             (HEADER_RECV_NS, str(recv_ns)),
         ]
         note = partial(self._note_letter, acknowledged)
-        return self._produce(DEADLETTER_TOPIC, venue, frame, note, headers)
+        self._raise_failure()
+        try:
+            self._producer.produce(
+                DEADLETTER_TOPIC, frame, venue, on_delivery=note, headers=headers
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            raise PublishError(DEADLETTER_TOPIC, error.args[0].str()) from error
+        return True
 
     def serve(self) -> None:
         """Let acknowledgements come in; see `Publisher.serve`."""
@@ -119,23 +151,6 @@ class KafkaPublisher:
         while self._serve_callbacks(self._producer.flush, 1.0) and self._failure is None:
             pass
         self._raise_failure()
-
-    def _produce(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        note: Callable[[KafkaError | None, Message], None],
-        headers: list[tuple[str, str | bytes | None]] | None = None,
-    ) -> bool:
-        self._raise_failure()
-        try:
-            self._producer.produce(topic, value, key, on_delivery=note, headers=headers)
-        except BufferError:
-            return False
-        except KafkaException as error:
-            raise PublishError(topic, error.args[0].str()) from error
-        return True
 
     def _serve_callbacks(self, serve: Callable[[float], int], timeout_s: float) -> int:
         try:
@@ -163,18 +178,24 @@ class KafkaPublisher:
             raise self._failure
 
 
-class _TradeDelivery(msgspec.Struct, gc=False):
-    """What Kafka says of one trade. A full queue of them is nothing for the gc to walk through."""
+class _Delivery(msgspec.Struct, gc=False):
+    """What Kafka says of trades that were queued together, once for each.
+
+    A full queue of them is nothing for the gc to walk through.
+    """
 
     publisher: KafkaPublisher
-    trade: Trade
+    trades: list[Trade]
+    awaited: int = 0
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
-        """Note it."""
+        """Note it; the trades are safe with the last of them, and not if one of them failed."""
         if error is not None:
             self.publisher.note_failure(error, message)
-        elif self.publisher.on_acknowledged is not None:
-            self.publisher.on_acknowledged(self.trade)
+            return
+        self.awaited -= 1
+        if self.awaited == 0 and self.publisher.on_acknowledged is not None:
+            self.publisher.on_acknowledged(self.trades)
 
 
 def check_brokers(
@@ -182,14 +203,22 @@ def check_brokers(
     client_settings: Mapping[str, str | int | bool] | None = None,
     timeout_s: float = 10.0,
 ) -> None:
-    """Raise `BrokerSilentError` if no broker answers in time."""
-    where: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap_servers}
+    """Raise `BrokerSilentError` if no broker answers in time, or none that trusts us and we it."""
+    said: list[KafkaError] = []
+    settings: dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "log_level": 0,
+        "error_cb": said.append,
+        **(client_settings or {}),
+    }
+    admin = AdminClient(settings)
     try:
-        AdminClient(where | {"log_level": 0} | dict(client_settings or {})).list_topics(
-            timeout=timeout_s
-        )
+        admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
-        raise BrokerSilentError(bootstrap_servers, error.args[0].str()) from error
+        admin.poll(0)
+        # That it timed out says less than what it met again and again until then.
+        telling = [found for found in said if found.code() in _REFUSALS]
+        raise BrokerSilentError(bootstrap_servers, (telling or error.args)[0].str()) from error
 
 
 def create_topics(

@@ -9,7 +9,8 @@ then what is held goes on and the missing ids are named, to be fetched.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from k2_schemas import Trade
 
@@ -67,16 +68,28 @@ class Sequencer:
 
     def accept(self, trade: Trade, now_ns: int) -> list[Trade]:
         """Take a trade of the live stream; return what may go on."""
-        return [trade] if self.follows(trade) else self._take(_id_of(trade), trade, now_ns)
+        if self.follow([trade], 0):
+            return [trade]
+        return self._take(_id_of(trade), trade, now_ns)
 
-    def follows(self, trade: Trade) -> bool:
-        """Take a live trade if it is the very next one, as nearly all are; tell whether it was."""
+    def follow(self, trades: Sequence[Trade], start: int) -> int:
+        """Take live trades from `start` on while each is the very next one, as nearly all are.
+
+        Returns the place of the first that was not taken.
+        """
         next_id = self.next_id
-        if next_id is None or trade.source_sequence != next_id or self._held:
-            return False
-        self.next_id = next_id + 1
-        self.last_us = trade.timestamp_us
-        return True
+        if next_id is None or self._held:
+            return start
+        end = start
+        for trade in islice(trades, start, None):
+            if trade.source_sequence != next_id or trade.vendor_data["pair"] != self.pair:
+                break
+            next_id += 1
+            end += 1
+        if end > start:
+            self.next_id = next_id
+            self.last_us = trades[end - 1].timestamp_us
+        return end
 
     def accept_dead(self, trade_id: int, now_ns: int) -> list[Trade]:
         """Note that a trade came that no trade can be made of: its id is not missing."""

@@ -125,10 +125,15 @@ class TradeFeed:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield events until the feed is stopped and drained, or raise what ended it."""
+        async for events in self.batches(1):
+            yield events[0]
+
+    async def batches(self, most: int = 256) -> AsyncIterator[Sequence[Event]]:
+        """Yield the events that are here, in order and at most `most` at once; see `__aiter__`."""
         assert self._work is not None, "use the feed as a context manager: async with"
         while True:
             while self._pending:
-                yield self._pending.popleft()
+                yield self._take_pending(most)
                 if self._lost and len(self._pending) <= self._max_pending // 2:
                     self._ask_again()
             if self._work.done():
@@ -140,6 +145,14 @@ class TradeFeed:
             waiting = asyncio.create_task(self._arrived.wait())
             await asyncio.wait({waiting, self._work}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+
+    def _take_pending(self, most: int) -> list[Event]:
+        pending = self._pending
+        if len(pending) > most:
+            return [pending.popleft() for _ in range(most)]
+        events = list(pending)
+        pending.clear()
+        return events
 
     def stop(self) -> None:
         """Close the sockets; iteration ends after what they had delivered."""

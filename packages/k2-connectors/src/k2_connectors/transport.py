@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import Event
 
 from .errors import ConnectionLostError
 
@@ -22,6 +24,9 @@ MAX_FRAME_BYTES = 900_000
 Any frame must fit into one Kafka record (a million bytes with its headers), or it could not
 become a dead letter.
 """
+
+_MAX_TOGETHER = 256
+"""Frames given at once: other sockets must get their turn between them."""
 
 TransportName = Literal["websockets", "picows"]
 
@@ -70,6 +75,7 @@ class WebSocketTransport:
         try:
             socket = await connect(
                 url,
+                create_connection=_CountingConnection,
                 compression=None,
                 max_size=MAX_FRAME_BYTES,
                 max_queue=1024,
@@ -78,6 +84,7 @@ class WebSocketTransport:
             )
         except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
             raise ConnectionLostError(url, str(error) or type(error).__name__) from error
+        assert isinstance(socket, _CountingConnection)
         async with socket:
             try:
                 yield _WebSocket(socket, url)
@@ -87,20 +94,37 @@ class WebSocketTransport:
                 raise
 
 
+class _CountingConnection(ClientConnection):
+    """Knows how many whole messages wait to be received, so that they can be without waiting."""
+
+    unread = 0
+
+    def process_event(self, event: Event) -> None:
+        """Count a message at its last frame."""
+        if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
+            self.unread += 1
+        super().process_event(event)
+
+
 class _WebSocket:
-    def __init__(self, socket: ClientConnection, url: str) -> None:
+    def __init__(self, socket: _CountingConnection, url: str) -> None:
         self._socket = socket
         self._url = url
 
     async def receive(self) -> bytes:
         try:
             # Bytes, not text: a frame that is not UTF-8 must reach the dead letters, not end us.
-            return await self._socket.recv(decode=False)
+            frame = await self._socket.recv(decode=False)
         except ConnectionClosed as error:
             raise ConnectionLostError(self._url, str(error)) from error
+        self._socket.unread -= 1
+        return frame
 
     async def receive_all(self) -> Sequence[bytes]:
-        return [await self.receive()]
+        frames = [await self.receive()]
+        while self._socket.unread and len(frames) < _MAX_TOGETHER:
+            frames.append(await self.receive())
+        return frames
 
     async def send(self, frame: str) -> None:
         try:

@@ -7,7 +7,7 @@ the events. `feed` does so with asyncio; the tests do so with a clock that jumps
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from k2_schemas import Trade
@@ -20,7 +20,7 @@ from .event import Gap, Status
 from .lines import Action, Lines
 from .rest import Hole, RestRequest, RestResponse
 from .subscriptions import Subscription, Subscriptions
-from .venue import Decoded, Venue
+from .venue import Decoded, RunDecoder, Venue
 
 
 class DeadLetter(NamedTuple):
@@ -43,6 +43,9 @@ class Fetch(NamedTuple):
 
 
 Event = Trade | Gap | Status | DeadLetter
+
+_PLAIN = Decoded()
+"""What is left of frames that held trades alone, once these are taken out."""
 
 
 class VenueFeed:
@@ -149,37 +152,47 @@ class VenueFeed:
         self.heard_ns = now_ns
         recv_us = recv_ns // 1000
         events: list[Event] = []
-        plain, trades = Decoded(), list[Trade]()
-        for frame in frames:
+        trades: list[Trade] = []
+        """Of frames that held nothing else, as nearly every one does; they are taken together."""
+        place = 0
+        while place < len(frames):
+            run = self._decode_run(frames[place:], recv_us)
+            trades += run
+            place += len(run)
+            if place == len(frames):
+                break
+            frame, place = frames[place], place + 1
             try:
                 decoded = self.venue.decode(frame, recv_us)
             except SubscriptionRejectedError as error:
                 self.control["refusal"] += 1
-                if trades:
-                    events += self._take(line, plain, trades, recv_us, now_ns)
-                    trades = []
+                events += self._take(line, _PLAIN, trades, recv_us, now_ns)
+                trades = []
                 events += self._refuse(error, self.lines.asked(line))
                 continue
             if decoded.trades and not (
                 decoded.rejections or decoded.control or decoded.acknowledged or decoded.closing
             ):
-                # Trades and nothing else, as nearly every frame.
-                plain = decoded
                 trades += decoded.trades
                 continue
-            if trades:
-                events += self._take(line, plain, trades, recv_us, now_ns)
-                trades = []
+            events += self._take(line, _PLAIN, trades, recv_us, now_ns)
+            trades = []
             events += self._take(line, decoded, decoded.trades, recv_us, now_ns)
             events += self._note_rest(frame, decoded, recv_ns, now_ns)
-        if trades:
-            events += self._take(line, plain, trades, recv_us, now_ns)
-        return events
+        return events + self._take(line, _PLAIN, trades, recv_us, now_ns)
+
+    def _decode_run(self, frames: Sequence[bytes], recv_us: int) -> list[Trade]:
+        """Decode what it can at once, by a venue that is a `RunDecoder` too."""
+        decode: Callable[[Sequence[bytes], int], list[Trade]] | None
+        decode = getattr(self.venue, RunDecoder.decode_run.__name__, None)
+        return [] if decode is None else decode(frames, recv_us)
 
     def _take(
         self, line: int, decoded: Decoded, trades: Sequence[Trade], recv_us: int, now_ns: int
     ) -> list[Event]:
         """Take a line's frame, the last of those that `trades` came with; return what may go on."""
+        if not trades and decoded is _PLAIN:
+            return []
         events: list[Event] = []
         if self.lines.hear(line, decoded, now_ns):
             if self._contiguity:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from k2_connectors import Binance, Hole, RestPage, RestResponse, SubscriptionRejectedError
 from k2_schemas import Trade
@@ -66,6 +67,17 @@ def test_a_trade_frame_is_one_exact_trade():
 def test_the_side_is_the_takers(maker_is_buyer: bool, side: str):
     """`m` true says the buyer made the order, so the taker sold."""
     assert decode_one(make_frame(m=maker_is_buyer)).side == side
+
+
+def test_a_run_of_trade_frames_ends_before_what_is_none():
+    """What is left is decoded alone, so that its reason is known."""
+    frames = [make_frame(t=1), make_frame(t=2), make_frame(p="x"), make_frame(t=3)]
+
+    run = Binance(["BTC/USDT"]).decode_run(frames, RECV_US)
+
+    alone = [Binance(["BTC/USDT"]).decode(frame, RECV_US).trades[0] for frame in frames[:2]]
+    assert [trade.source_sequence for trade in run] == [1, 2]
+    assert [replace(trade, platform_sequence=1) for trade in run] == alone
 
 
 def test_a_frame_of_the_raw_stream_is_the_same_trade():

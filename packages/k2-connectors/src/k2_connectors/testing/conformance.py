@@ -56,6 +56,7 @@ def check_venue(make: Callable[..., Venue], payloads: Payloads) -> None:
     for check in (
         _check_endpoints,
         _check_frames,
+        _check_runs,
         _check_repetition,
         _check_replies,
         _check_junk,
@@ -106,6 +107,19 @@ def _check_frames(make: Callable[..., Venue], payloads: Payloads) -> None:
         codec = TradeCodec()
         wire = [_to_sent(codec.decode(codec.encode(trade))) for trade in decoded.trades]
         _require(wire == found, "makes trades that the contract holds without loss", wire)
+
+
+def _check_runs(make: Callable[..., Venue], payloads: Payloads) -> None:
+    """A venue may decode runs of frames; it must then find what it finds one by one."""
+    decode_run = getattr(make(payloads.symbols), "decode_run", None)
+    if decode_run is None:
+        return
+    frames = [frame for frame, _ in payloads.frames]
+    venue = make(payloads.symbols)
+    alone = [_to_sent(t) for frame in frames for t in venue.decode(frame, RECV_US).trades]
+    found = [_to_sent(trade) for trade in decode_run([*frames, *_JUNK, *frames], RECV_US)]
+    is_prefix = found == alone[: len(found)] and len(found) <= len(frames)
+    _require(is_prefix, "decodes a run as its frames, up to one that is no trade", found)
 
 
 def _check_repetition(make: Callable[..., Venue], payloads: Payloads) -> None:

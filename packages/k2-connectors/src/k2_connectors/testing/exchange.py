@@ -68,14 +68,14 @@ class ReplayExchange:
         self._planned_records = sum(_count_records(e) for e in chain(*emissions.values()))
 
     @asynccontextmanager
-    async def serve(self, port: int) -> AsyncIterator[int]:
+    async def serve(self, port: int, host: str = "127.0.0.1") -> AsyncIterator[int]:
         """Serve until the block ends; port 0 picks a free one. Yields the port."""
         try:
             async with (
                 asyncio.TaskGroup() as players,
                 serve(
                     partial(self._converse, players),
-                    "127.0.0.1",
+                    host,
                     port,
                     compression=None,
                     process_request=self._answer_http,

@@ -57,6 +57,8 @@ class MarketModel:
     epoch_us: int
     listings: Sequence[Listing] = LISTINGS
     pattern: tuple[int, ...] = _PATTERN
+    spacing_us: int = SPACING_US
+    """Between two positions; times are whole milliseconds all the same."""
 
     def listing_at(self, position: int) -> Listing:
         """Return the listing that trades at a position."""
@@ -83,7 +85,7 @@ class MarketModel:
 
     def time_at(self, position: int) -> int:
         """Return the earliest time a trade at a position can have (microseconds UTC)."""
-        return self.epoch_us + position * SPACING_US
+        return self.epoch_us + position * self.spacing_us // 1000 * 1000
 
     def _first_id(self, slot: int) -> int:
         return 10_000_000 * (1 + self._hash(slot, 0, 1) % 400_000_000)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
-from k2_schemas import Trade, TradeCodec
+from k2_schemas import FieldError, Trade, TradeCodec
 
 
 @dataclass
@@ -15,15 +16,24 @@ class MemoryPublisher:
     trades: list[Trade] = field(default_factory=list)
     dead_letters: list[tuple[bytes, str, str, int]] = field(default_factory=list)
     flushes: int = 0
-    on_acknowledged: Callable[[Trade], None] | None = None
+    on_acknowledged: Callable[[Sequence[Trade]], None] | None = None
     codec: TradeCodec = field(default_factory=TradeCodec, repr=False)
 
-    def publish(self, trade: Trade) -> bool:
-        """Keep a trade; raise `k2_schemas.FieldError` when it has no bytes."""
-        self.codec.encode(trade)
-        self.trades.append(trade)
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Keep trades; raise `k2_schemas.FieldError` when the first has no bytes."""
+        kept = list(takewhile(self._has_bytes, trades))
+        if trades and not kept:
+            self.codec.encode(trades[0])
+        self.trades += kept
         if self.on_acknowledged is not None:
-            self.on_acknowledged(trade)
+            self.on_acknowledged(kept)
+        return len(kept)
+
+    def _has_bytes(self, trade: Trade) -> bool:
+        try:
+            self.codec.encode(trade)
+        except FieldError:
+            return False
         return True
 
     def publish_dead_letter(

@@ -8,6 +8,7 @@ Extra keys (`b` and `a` before 2024-06) are tolerated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Self
 
 import msgspec
@@ -148,20 +149,41 @@ class Binance:
 
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Decode one frame; see `Venue.decode`."""
+        trades: list[Trade] = []
         try:
-            raw = self._decode_trade_frame(frame).data
-            trade = self._factories[raw.s].make(
-                raw.t,
-                raw.p,
-                raw.q,
-                "SELL" if raw.m else "BUY",
-                raw.T if raw.T >= _FIRST_MICROSECOND_STAMP else raw.T * 1000,
-                recv_us,
-                {"pair": raw.s, "event_time": str(raw.E)},
-            )
+            self._add_trades([frame], recv_us, trades)
         except DECODE_ERRORS as error:
             return self._decode_other(frame, recv_us, str(error))
-        return Decoded((trade,))
+        return Decoded(trades)
+
+    def decode_run(self, frames: Sequence[bytes], recv_us: int) -> list[Trade]:
+        """Decode frames that are trades; see `RunDecoder`."""
+        trades: list[Trade] = []
+        with suppress(*DECODE_ERRORS):
+            self._add_trades(frames, recv_us, trades)
+        return trades
+
+    def _add_trades(self, frames: Sequence[bytes], recv_us: int, trades: list[Trade]) -> None:
+        """Add the trade of each frame, or raise at the first that is none."""
+        decode, add = self._decode_trade_frame, trades.append
+        first = next(iter(self._factories))
+        pair, make = first, self._factories[first].make
+        for frame in frames:
+            raw = decode(frame).data
+            if raw.s != pair:
+                pair, make = raw.s, self._factories[raw.s].make
+            matched = raw.T
+            add(
+                make(
+                    raw.t,
+                    raw.p,
+                    raw.q,
+                    "SELL" if raw.m else "BUY",
+                    matched if matched >= _FIRST_MICROSECOND_STAMP else matched * 1000,
+                    recv_us,
+                    {"pair": pair, "event_time": str(raw.E)},
+                )
+            )
 
     def _decode_other(self, frame: bytes, recv_us: int, reason: str) -> Decoded:
         """Decode what is not a good trade of a combined stream; `reason` says why it is not."""
