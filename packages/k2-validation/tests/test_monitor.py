@@ -262,6 +262,42 @@ def test_frames_records_and_trades_give_the_same_incidents(engines, rows):
     assert Monitor(QUICK).observe(engines["duckdb"].load(table)) == expected
 
 
+ODD_TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "a part of a table": lambda table: table.slice(3, 20),
+    "many chunks": lambda table: pa.concat_tables([table.slice(0, 7), table.slice(7, 0), table]),
+    "none": lambda table: table.slice(0, 0),
+    "no id": lambda table: set_column(table, "source_sequence", [None] * len(table), pa.int64()),
+    "a missing price": lambda table: set_column(
+        table, "price", [None, *table["price"][1:].to_pylist()], pa.decimal128(18, 8)
+    ),
+    "a finer price": lambda table: set_column(
+        table, "price", [Decimal("1.000000001")] * len(table), pa.decimal128(18, 9)
+    ),
+    "a price beyond 64 bits": lambda table: set_column(
+        table, "price", [Decimal(10) ** 15] * len(table), pa.decimal128(38, 8)
+    ),
+    "whole prices": lambda table: set_column(
+        table, "price", list(range(1, len(table) + 1)), pa.int64()
+    ),
+    "times to the second": lambda table: table.set_column(
+        3, "timestamp", table["timestamp"].cast(pa.timestamp("s", "UTC"), safe=False)
+    ),
+}
+
+
+def set_column(table: pa.Table, name: str, values: list[Any], kind: pa.DataType) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(values, kind))
+
+
+@pytest.mark.parametrize("name", ODD_TABLES)
+def test_an_arrow_table_is_read_as_its_rows_are(name: str):
+    """By columns where that is exact, and by rows where it is not: the incidents are the same."""
+    rows = [make_row(number * (1 + number % 3)) for number in range(40)]
+    table = ODD_TABLES[name](pa.Table.from_pylist(rows, SCHEMA))
+
+    assert Monitor(QUICK).observe(table) == Monitor(QUICK).observe(table.to_pylist())
+
+
 def test_state_is_small():
     """Ten thousand trades leave a window of them, not more."""
     monitor = Monitor()

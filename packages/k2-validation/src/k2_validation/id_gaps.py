@@ -130,12 +130,13 @@ class IdGapTracker:
         """Give up the gap with the lowest ids that is not being worked on, when there are many."""
         if len(self._firsts) <= MOST_OPEN_RANGES:
             return None
-        others = (origin for origin in self._origins if origin != current)
-        given_up = next(others, current)
-        kept = [place for place, origin in enumerate(self._origins) if origin != given_up]
-        self._firsts = [self._firsts[place] for place in kept]
-        self._lasts = [self._lasts[place] for place in kept]
-        self._origins = [self._origins[place] for place in kept]
+        # What is left of one gap lies side by side, so that its end is where its own last id is.
+        place = 0
+        if self._origins[0] == current:
+            place = bisect_right(self._firsts, current.last) % len(self._firsts)
+        given_up = self._origins[place]
+        end = bisect_right(self._firsts, given_up.last)
+        del self._firsts[place:end], self._lasts[place:end], self._origins[place:end]
         return given_up
 
     def _insert(self, place: int, first: int, last: int, origin: IdRange) -> None:

@@ -143,6 +143,8 @@ class MarketState:
         if trade.source_sequence is None:
             return
         step = self._ids.observe(trade.source_sequence)
+        if not any(step):
+            return
         for kind, gap, verb in (
             ("id_gap", step.opened, "missing"),
             ("gap_filled", step.filled, "complete again"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import narwhals.stable.v2 as nw
 
+from .arrow_trades import read_arrow
 from .column_kind import INTEGER, TEXT, TIME, ColumnKind
 from .errors import ColumnTypeError, MissingColumnError, MonitorStateError, UnsupportedRecordError
 from .id_gaps import IdRange
@@ -167,7 +168,8 @@ def _read_frame(frame: object) -> Iterator[Observation | Incident]:
             raise ColumnTypeError("monitor", column, str(schema[column]), kind.title)
     selected = lifted.select(*COLUMNS)
     eager = selected.collect() if isinstance(selected, nw.LazyFrame) else selected
-    yield from map(_read_row, eager.iter_rows())
+    whole = read_arrow(eager.to_native()) if eager.implementation.is_pyarrow() else None
+    yield from map(_read_row, eager.iter_rows()) if whole is None else whole
 
 
 def _read_row(row: Sequence[Any]) -> Observation | Incident:
