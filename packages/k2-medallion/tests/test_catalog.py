@@ -92,3 +92,19 @@ def test_a_table_without_snapshot_has_no_rows(catalog):
 
     assert count_rows(load_table(catalog, GOLD_TRADES)) == 0
     assert count_rows(load_table(catalog, all_tables(["other"])[0])) == 0
+
+
+def test_a_table_is_parsed_again_only_when_somebody_has_changed_it(catalog, home):
+    """What another program commits is seen at once; what nobody changed costs one query."""
+    ensure_tables(catalog, SPECS)
+    before = load_table(catalog, GOLD_TRADES)
+    assert load_table(catalog, GOLD_TRADES) is before
+
+    other = open_catalog(home)
+    table = other.load_table(GOLD_TRADES.identifier)
+    table.transaction().set_properties({"note": "changed"}).commit_transaction()
+    other.close()
+
+    after = load_table(catalog, GOLD_TRADES)
+    assert (before.properties.get("note"), after.properties["note"]) == (None, "changed")
+    assert load_table(catalog, GOLD_TRADES) is after

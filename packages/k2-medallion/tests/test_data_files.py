@@ -3,7 +3,7 @@
 import pytest
 
 from k2_medallion import GOLD_TRADES
-from k2_medallion.data_files import list_arrivals, local_path
+from k2_medallion.data_files import find_path, list_arrivals
 
 
 def test_arrivals_name_when_each_file_became_current(write):
@@ -22,4 +22,9 @@ def test_arrivals_name_when_each_file_became_current(write):
 )
 def test_locations_become_paths(location):
     """Spark writes one slash, PyIceberg three; both are the same file."""
-    assert local_path(location) == "/a/b c.parquet"
+    assert find_path(location) == "/a/b c.parquet"
+
+
+def test_a_location_in_an_object_store_stays_what_it_is():
+    """Whoever opens it knows the store."""
+    assert find_path("s3://lake/a/b%20c.parquet") == "s3://lake/a/b%20c.parquet"

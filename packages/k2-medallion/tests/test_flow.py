@@ -22,7 +22,6 @@ class StubSink:
     flow = "fused-test"
     topic = "topic"
     with_headers = False
-    offset_columns = ("partition", "offset")
 
 
 def plan(tmp_path, epochs, positions):

@@ -17,7 +17,7 @@ from k2_medallion.catalog import load_table
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.promotion import Promotion
-from k2_medallion.publish import list_published
+from k2_medallion.published import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.trade_contract import TradeContract
@@ -63,7 +63,7 @@ def batch(start, end):
 
 def write(spark, sink, records, start, end):
     """Run one batch as the flow does."""
-    rows = sink.prepare(kafka_frame(spark, sink.topic, records))
+    rows = kafka_frame(spark, sink.topic, records)
     sink.write(rows, batch(start, end))
 
 

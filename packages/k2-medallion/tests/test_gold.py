@@ -34,7 +34,7 @@ CODEC = TradeCodec()
 def gold_rows(spark, trades):
     """Return Gold rows of trades that went through Bronze and Silver."""
     records = [KafkaRecord(0, n, CODEC.encode(trade)) for n, trade in enumerate(trades)]
-    bronze = to_bronze(kafka_frame(spark, "market.crypto.trades.binance", records))
+    bronze = to_bronze(kafka_frame(spark, "market.crypto.trades.binance", records), START)
     silver = to_silver(judge(bronze, TradeContract.packaged()), TradeContract.packaged(), START)
     return to_gold(silver, [name for name, _ in TRADE_COLUMNS])
 

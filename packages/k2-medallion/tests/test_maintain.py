@@ -52,7 +52,7 @@ def write(spark, sink, place, received_at=None, count=2):
         for n, time in enumerate(times)
     ]
     options = {} if received_at is None else {"received_at": received_at}
-    rows = sink.prepare(kafka_frame(spark, sink.topic, records, **options))
+    rows = kafka_frame(spark, sink.topic, records, **options)
     sink.write(rows, Batch(sink.flow, {0: place}, {0: place + count}))
 
 
@@ -216,7 +216,7 @@ def test_orphans_are_removed_and_young_files_are_not(spark, home, sink, maintena
     import os
 
     write(spark, sink, 0)
-    folder = home.warehouse / "market" / "bronze_binance_trades" / "data"
+    folder = home.path / "warehouse" / "market" / "bronze_binance_trades" / "data"
     old, young = folder / "old.parquet", folder / "young.parquet"
     for path in (old, young):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ OLD = "k2.market.old_bronze"
 def old(spark):
     """Make a table as a lake has it that threw its bytes away: each record's decoded fields."""
     records = [KafkaRecord(0, n, CODEC.encode(trade)) for n, trade in enumerate(TRADES)]
-    bronze = to_bronze(kafka_frame(spark, "market.crypto.trades.binance", records))
+    bronze = to_bronze(kafka_frame(spark, "market.crypto.trades.binance", records), NOW)
     names = [name for name, _ in TRADE_COLUMNS]
     judged = judge(bronze, TradeContract.packaged())
     # Both have an ingestion_timestamp: the trade's own is the one that must be kept.

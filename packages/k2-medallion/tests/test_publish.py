@@ -5,7 +5,8 @@ from pyspark.sql import functions as F
 
 from k2_medallion import DEAD_LETTERS, ConservationError, open_catalog
 from k2_medallion.catalog import load_table
-from k2_medallion.publish import Guard, list_published, publish_rows, read_published
+from k2_medallion.publish import Guard, publish_rows, read_published
+from k2_medallion.published import list_published
 from k2_medallion.spark import table_name
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]

@@ -19,7 +19,7 @@ from k2_medallion import (
     QueryError,
     open_catalog,
 )
-from k2_medallion.data_files import local_path
+from k2_medallion.data_files import find_path
 from k2_medallion.spark import table_name
 
 START = datetime(2026, 11, 23, 22, 59, tzinfo=UTC)
@@ -145,7 +145,7 @@ def test_only_files_that_overlap_are_opened(lake, gold):
     table = gold(make_trade(7200, 2))
     table.refresh()
     (task,) = table.scan(f"timestamp > '{(START + MINUTE).isoformat()}'").plan_files()
-    later = Path(local_path(task.file.file_path))
+    later = Path(find_path(task.file.file_path))
     later.unlink()
     early = f"""SELECT trade_id FROM gold_crypto_trades WHERE "timestamp" < '{START + MINUTE}'"""
 

@@ -40,7 +40,7 @@ def filled(spark, home, promotion):
     trades = [make_trade(n, timestamp_us=EXAMPLE_TIME_US + n * MINUTE_US) for n in range(3)]
     values = [*map(CODEC.encode, trades), CODEC.encode(trades[1]), b"junk", b"more junk"]
     records = [KafkaRecord(0, offset, value) for offset, value in enumerate(values)]
-    rows = sink.prepare(kafka_frame(spark, sink.topic, records))
+    rows = kafka_frame(spark, sink.topic, records)
     sink.write(rows, Batch(sink.flow, {0: 0}, {0: len(values)}))
     return holdings(spark)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from k2_medallion import GOLD_TRADES, LakeReader, QueryError
-from k2_medallion.data_files import local_path
+from k2_medallion.data_files import find_path
 from k2_medallion.tables import DEAD_LETTERS
 
 TRADE = {"trade_id": "1", "symbol": "BTC/USDT", "price": Decimal("9999999999.99999999")}
@@ -82,7 +82,7 @@ def test_tables_without_rows_can_be_queried(lake):
 def test_nothing_can_be_written(lake, home, table, tmp_path, statement):
     """Not the tables, not their files, no other file, no setting: every byte stays as it was."""
     (task,) = table.scan().plan_files()
-    places = {"stolen": tmp_path / "stolen", "data_file": local_path(task.file.file_path)}
+    places = {"stolen": tmp_path / "stolen", "data_file": find_path(task.file.file_path)}
     before = read_files(tmp_path)
 
     with pytest.raises(QueryError):
@@ -116,8 +116,8 @@ def test_nothing_but_the_tables_can_be_read(lake, home, table, source):
     (task,) = table.scan().plan_files()
     places = {
         "home": home.path,
-        "metadata": local_path(table.metadata_location),
-        "data_file": local_path(task.file.file_path),
+        "metadata": find_path(table.metadata_location),
+        "data_file": find_path(task.file.file_path),
     }
     assert Path(places["data_file"]).exists()
 

@@ -27,7 +27,9 @@ CODEC = TradeCodec()
 def run(spark, values):
     """Judge records with these values, at offsets 0, 1, 2, …"""
     records = [KafkaRecord(0, offset, value) for offset, value in enumerate(values)]
-    return judge(to_bronze(kafka_frame(spark, TOPIC, records)), TradeContract.packaged()).persist()
+    return judge(
+        to_bronze(kafka_frame(spark, TOPIC, records), NOW), TradeContract.packaged()
+    ).persist()
 
 
 def verdicts(judged):
@@ -226,7 +228,7 @@ def test_text_that_is_not_utf_8_never_reaches_a_text_column(spark):
     broken = CODEC.encode(make_trade(symbol="BTC/USDT")).replace(b"BTC/USDT", b"BTC/\xd5SDT")
     records = [KafkaRecord(0, 0, broken, key=b"\xff\xfe")]
 
-    judged = judge(to_bronze(kafka_frame(spark, TOPIC, records)), TradeContract.packaged())
+    judged = judge(to_bronze(kafka_frame(spark, TOPIC, records), NOW), TradeContract.packaged())
 
     assert verdicts(judged) == {0: (False, "body holds text that is not UTF-8", "schema")}
     assert judged.select("bronze.message_key").collect()[0][0] == "\ufffd\ufffd"

@@ -112,7 +112,7 @@ def test_v3_beside_v2_in_mid_run(spark, home, folder):
 
     def write(sink, place, *values):
         records = [KafkaRecord(0, place + n, value) for n, value in enumerate(values)]
-        rows = sink.prepare(kafka_frame(spark, sink.topic, records))
+        rows = kafka_frame(spark, sink.topic, records)
         end = place + len(values)
         return sink.write(rows, Batch(sink.flow, {0: place}, {0: end}))
 

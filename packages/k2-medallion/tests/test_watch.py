@@ -32,7 +32,7 @@ def write(spark, home):
         place = places[-1]
         records = [KafkaRecord(0, place + n, CODEC.encode(t)) for n, t in enumerate(trades)]
         places.append(place + len(ids))
-        rows = sink.prepare(kafka_frame(spark, sink.topic, records))
+        rows = kafka_frame(spark, sink.topic, records)
         sink.write(rows, Batch(sink.flow, {0: place}, {0: places[-1]}))
 
     return write_batch

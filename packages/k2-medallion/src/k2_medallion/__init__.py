@@ -2,6 +2,7 @@
 
 from .catalog import CATALOG_NAME, LakeHome, ensure_tables, open_catalog
 from .errors import (
+    BrokerError,
     CatalogError,
     CheckpointError,
     ConservationError,
@@ -16,6 +17,7 @@ from .errors import (
 )
 from .read import LakeReader, open
 from .result import Result
+from .store import ObjectStore
 from .tables import (
     DEAD_LETTERS,
     GOLD_CANDLES,
@@ -31,6 +33,7 @@ __all__ = [
     "DEAD_LETTERS",
     "GOLD_CANDLES",
     "GOLD_TRADES",
+    "BrokerError",
     "CatalogError",
     "CheckpointError",
     "ConservationError",
@@ -42,6 +45,7 @@ __all__ = [
     "LakeReader",
     "MedallionError",
     "MissingExtraError",
+    "ObjectStore",
     "QueryError",
     "Result",
     "TableSpec",

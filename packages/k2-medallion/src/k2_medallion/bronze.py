@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from .batch_value import take_in
 
-def to_bronze(kafka: DataFrame) -> DataFrame:
-    """Turn records of Spark's Kafka source into Bronze rows (batch or streaming)."""
-    now = F.current_timestamp()
+
+def to_bronze(kafka: DataFrame, taken_at: datetime) -> DataFrame:
+    """Turn records of Spark's Kafka source into Bronze rows."""
     return kafka.select(
         # A key that is not UTF-8 must not make the file unreadable; the value is kept as it is.
         F.make_valid_utf8(F.col("key").cast("string")).alias("message_key"),
@@ -17,6 +20,6 @@ def to_bronze(kafka: DataFrame) -> DataFrame:
         "partition",
         "offset",
         F.col("timestamp").alias("kafka_timestamp"),
-        now.alias("ingestion_timestamp"),
-        F.to_date(now).alias("ingestion_date"),
+        take_in(taken_at, "partition").alias("ingestion_timestamp"),
+        take_in(taken_at.date(), "partition").alias("ingestion_date"),
     )

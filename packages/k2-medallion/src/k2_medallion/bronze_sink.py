@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from pyspark.sql import DataFrame, SparkSession
@@ -17,12 +19,11 @@ from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
 from .publish import (
     Guard,
-    PublishedSnapshot,
     Standing,
     check_same_range,
-    find_published,
     publish_rows,
 )
+from .published import PublishedSnapshot, find_published
 from .spark import table_name
 from .tables import bronze_trades
 
@@ -33,7 +34,6 @@ class BronzeSink:
     """Every record of an exchange (lower-case name) into Bronze, and nothing else."""
 
     with_headers = False
-    offset_columns = _PLACE
 
     def __init__(self, exchange: str, catalog: SqlCatalog, *, flow: str | None = None) -> None:
         self.flow = flow or f"bronze-{exchange}"
@@ -41,10 +41,6 @@ class BronzeSink:
         self._spec = bronze_trades(exchange)
         self._catalog = catalog
         self._standing = Standing(self.flow, self._load)
-
-    def prepare(self, kafka: DataFrame) -> DataFrame:
-        """Shape the stream's records as Bronze rows."""
-        return bronze.to_bronze(kafka)
 
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after Bronze's newest rows."""
@@ -76,11 +72,12 @@ class BronzeSink:
         guard = Guard(self.flow, batch.publish_id)
         with guard.clock.measure("bronze"):
             self._standing.confirm(guard)
-            fresh = publish_rows(rows, self._spec, guard, batch.offsets_read)
+            taken = bronze.to_bronze(rows, datetime.now(UTC))
+            fresh = publish_rows(taken, self._spec, guard, batch.offsets_read)
             table = self._load()
             if not fresh:
                 check_same_range(rows.sparkSession, self._spec, table, batch, _PLACE)
-        published = find_published(table, guard)
+        published = find_published(table, guard.publish_id)
         newest_ms = find_newest_ms(table, published.snapshot_id, "kafka_timestamp")
         return guard, published, newest_ms
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import SparkSession
 
 from .catalog import require_table
-from .gold import Tally, open_duck, select_rows
+from .duck import open_duck
+from .gold import Tally, select_rows
 from .publish import Guard, publish_rows
 from .rollup import MINUTE, of_trades_sql
 from .tables import GOLD_CANDLES, GOLD_TRADES, TableSpec
@@ -64,13 +66,16 @@ class CandleStep:
         trades = of_trades_sql(self._select(GOLD_TRADES, "timestamp", ranges))
         held = self._select(GOLD_CANDLES, "start", ranges)
         columns = ", ".join(name for name in GOLD_CANDLES.column_names if name != "version")
-        with open_duck() as duck:
+        with self._open_duck() as duck:
             return duck.sql(
                 f"SELECT {columns}, trade_count AS version FROM ({trades}) candle"
                 " WHERE trade_count > coalesce((SELECT max(version) FROM"
                 f" ({held}) held WHERE held.symbol = candle.symbol AND held.start = candle.start)"
                 ", 0) ORDER BY start, symbol"
             ).to_arrow_table()
+
+    def _open_duck(self) -> duckdb.DuckDBPyConnection:
+        return open_duck(require_table(self._catalog, GOLD_CANDLES).io)
 
     def _select(self, spec: TableSpec, column: str, ranges: Sequence[TimeRange]) -> str:
         table = require_table(self._catalog, spec)
@@ -93,7 +98,7 @@ class CandleStep:
         if not self._asked:
             everything = [TimeRange(_BEGIN, datetime(9999, 1, 1, tzinfo=UTC))]
             held = self._select(GOLD_CANDLES, "start", everything)
-            with open_duck() as duck:
+            with self._open_duck() as duck:
                 row = duck.sql(f"SELECT epoch_us(max(start)) FROM ({held})").fetchall()[0]
             self._newest = None if row[0] is None else from_micros(row[0])
             self._asked = True

@@ -44,12 +44,17 @@ def list_arrivals(table: Table) -> dict[str, int]:
     for manifest in snapshot.manifests(table.io):
         for entry in manifest.fetch_manifest_entry(table.io):
             if entry.snapshot_id in current_ms:
-                path = local_path(entry.data_file.file_path)
+                path = find_path(entry.data_file.file_path)
                 arrivals[path] = current_ms[entry.snapshot_id]
     return arrivals
 
 
-def local_path(location: str) -> str:
-    """Turn a file location of Iceberg metadata (`file:/…`, `file:///…` or a path) into a path."""
+def find_path(location: str) -> str:
+    """Turn a file location of Iceberg metadata (`file:/…`, `file:///…` or a path) into a path.
+
+    Of an object store (`s3://…`) it stays what it is.
+    """
     parts = urlsplit(location)
-    return unquote(parts.path) if parts.scheme == "file" else str(Path(location))
+    if parts.scheme == "file":
+        return unquote(parts.path)
+    return location if parts.netloc else str(Path(location))

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from k2_schemas.topics import DEADLETTER_TOPIC, HEADER_REASON, HEADER_VENUE
 
 from .batch_report import BatchReport
+from .batch_value import take_in
 from .catalog import require_table
 from .flow import Batch
 from .offsets import Offsets, claim_topic, read_high_water
@@ -28,7 +29,6 @@ class DeadLetterSink:
     flow = "deadletter"
     topic = DEADLETTER_TOPIC
     with_headers = True
-    offset_columns = ("partition", "offset")
 
     def __init__(self, catalog: SqlCatalog) -> None:
         self._catalog = catalog
@@ -46,10 +46,6 @@ class DeadLetterSink:
     def claim(self, topic_id: str) -> None:
         """Tie the table's offsets of this topic to it."""
         claim_topic(self._catalog, DEAD_LETTERS, self.topic, topic_id)
-
-    def prepare(self, kafka: DataFrame) -> DataFrame:
-        """Leave the stream as it is: headers are read per batch."""
-        return kafka
 
     def write(self, rows: DataFrame, batch: Batch) -> BatchReport:
         """Publish one batch of dead letters."""
@@ -74,14 +70,14 @@ def to_dead_letters(kafka: DataFrame, failed_at: datetime) -> DataFrame:
         F.col("value").alias("raw_record"),
         F.concat_ws(": ", _header(HEADER_VENUE), _header(HEADER_REASON)).alias("error_reason"),
         F.lit("schema").alias("error_type"),
-        F.lit(failed_at).alias("error_timestamp"),
+        take_in(failed_at, "partition").alias("error_timestamp"),
         F.lit(None).cast("string").alias("bronze_source"),
         F.col("topic").alias("kafka_topic"),
         F.col("partition").alias("kafka_partition"),
         F.col("offset").alias("kafka_offset"),
         F.lit(None).cast("int").alias("schema_id"),
         F.lit(None).cast("string").alias("rules_fingerprint"),
-        F.lit(failed_at.date()).alias("dlq_date"),
+        take_in(failed_at.date(), "partition").alias("dlq_date"),
     )
 
 

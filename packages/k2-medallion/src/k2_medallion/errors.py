@@ -5,6 +5,7 @@ MedallionError
 ├── JavaError                no usable Java, or a jar that is not the locked one
 ├── CatalogError             no lake at this place, or a table that is not as its spec says
 ├── QueryError               SQL that is not a read-only query, or that DuckDB refuses
+├── BrokerError              Kafka does not answer, or refuses us
 ├── CheckpointError          checkpoint and tables disagree about what was read
 ├── TopicReplacedError       the topic is not the one whose offsets the tables hold
 ├── ConservationError        rows in are not rows out; that table was not published
@@ -41,6 +42,18 @@ class CatalogError(MedallionError):
 
 class QueryError(MedallionError):
     """SQL that is not a read-only query, or that DuckDB refuses."""
+
+
+class BrokerError(MedallionError):
+    """Kafka does not answer, or refuses us."""
+
+    def __init__(self, bootstrap_servers: str, reason: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+        super().__init__(
+            f"Kafka at {bootstrap_servers}: {reason}; start it, or correct the table kafka: "
+            "bootstrap_servers, security_protocol, username, password, ca_file"
+        )
 
 
 class CheckpointError(MedallionError):

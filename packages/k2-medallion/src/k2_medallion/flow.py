@@ -23,6 +23,9 @@ _log = structlog.get_logger()
 
 MAX_OFFSETS_PER_BATCH = 200_000
 
+MAX_RECORDS_PER_TASK = 20_000
+"""Symbols are not alike, so neither are partitions: a large batch is cut until its tasks are."""
+
 _CONSUMER = {
     # Spark asks the broker for the partition's ends after every poll: with Kafka's 500 records a
     # poll that is a fifth of a flow's CPU time.
@@ -60,22 +63,18 @@ class Batch:
 class Sink(Protocol):
     """What a flow does with its topic's records.
 
-    `offset_columns` names where a row of `prepare`'s result keeps its partition and offset.
+    `with_headers` says whether it wants them.
     """
 
     flow: str
     topic: str
     with_headers: bool
-    offset_columns: tuple[str, str]
 
     def claim(self, topic_id: str) -> None:
         """Note which topic the tables' offsets belong to, or raise `TopicReplacedError`."""
 
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the next offset per partition, from the rows of the tables."""
-
-    def prepare(self, kafka: DataFrame) -> DataFrame:
-        """Transform the stream before it is cut into batches."""
 
     def write(self, rows: DataFrame, batch: Batch) -> BatchReport:
         """Publish one batch to every table of the sink."""
@@ -121,9 +120,9 @@ class Flow:
         self._positions = topic.earliest | held
         self._log.info("positions", topic=self._sink.topic, offsets=self._positions)
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
-        stream = self._sink.prepare(self._read_stream(own))
         self._query = (
-            stream.writeStream.queryName(self.name)
+            self._read_stream(own)
+            .writeStream.queryName(self.name)
             .foreachBatch(self._process)
             .option("checkpointLocation", str(self._checkpoint))
             .trigger(processingTime=f"{self._trigger_s} seconds")
@@ -166,6 +165,7 @@ class Flow:
             reader.option("subscribe", self._sink.topic)
             .option("startingOffsets", json.dumps(starting))
             .option("maxOffsetsPerTrigger", MAX_OFFSETS_PER_BATCH)
+            .option("maxRecordsPerPartition", MAX_RECORDS_PER_TASK)
             .option("failOnDataLoss", "true")
             .option("includeHeaders", self._sink.with_headers)
             .load()
@@ -216,8 +216,7 @@ class Flow:
         return Batch(self.name, start, end), replayed
 
     def _drop_known(self, rows: DataFrame, batch: Batch) -> DataFrame:
-        partition, offset = self._sink.offset_columns
         fresh = F.lit(False)
         for place, position in batch.start.items():
-            fresh = fresh | ((F.col(partition) == place) & (F.col(offset) >= position))
+            fresh = fresh | ((F.col("partition") == place) & (F.col("offset") >= position))
         return rows.where(fresh)

@@ -7,19 +7,22 @@ what is only later. Which batches are on their way through the tables, their pub
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
 from .catalog import LakeHome, count_rows
 from .data_files import plan_data_files
+from .duck import open_duck
 from .errors import QueryError
 from .lake import Lake
+from .published import walk_published
 from .result import translate_errors
 from .scan import quote_name, scan_sql
 from .tables import GOLD_CANDLES, GOLD_TRADES, bronze_trades, silver_trades
@@ -44,7 +47,7 @@ class FrozenLake:
 
     def __init__(self, home: LakeHome) -> None:
         self._lake = Lake(home)
-        self._duck = _connect()
+        self._duck = _connect(home.file_io)
         self._seen: set[str] = set()
         self.pending: dict[str, int] = {}
         """Batches on their way, per table that lacks them."""
@@ -106,11 +109,11 @@ class FrozenLake:
             return
         prefixes = (f"k2:fused-{exchange}:", f"k2:gold-{exchange}:")
         gold = self._tables[GOLD_TRADES.name]
-        batches = (found for found in list_batches(gold) if found[0].startswith(prefixes))
-        publish_id, snapshot = next(batches, ("", None))
-        carried = {found for found, _ in list_batches(self._tables[GOLD_CANDLES.name])}
-        if snapshot is not None and publish_id not in carried:
-            self._show(f"gold_{exchange}_before", gold, snapshot.parent_snapshot_id)
+        batches = (one for one in walk_published(gold) if one.publish_id.startswith(prefixes))
+        newest = next(batches, None)
+        carried = {one.publish_id for one in walk_published(self._tables[GOLD_CANDLES.name])}
+        if newest is not None and newest.publish_id not in carried:
+            self._show(f"gold_{exchange}_before", gold, newest.parent_id)
 
     def _show(self, name: str, table: Table, snapshot_id: int | None) -> None:
         rows = scan_sql(table.schema(), plan_data_files(table, snapshot_id))
@@ -125,21 +128,21 @@ def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]
     snapshot it follows from (staged: `flows` are the two flows' kinds). What has no such id is no
     batch: maintenance, or rows that somebody else has written.
     """
-    carried = {publish_id for publish_id, _ in list_batches(target)}
+    carried = {batch.publish_id for batch in walk_published(target)}
     fused, staged, next_flow = (f"k2:{kind}-{exchange}" for kind in ("fused", *flows))
     pending = 0
     cut = source.metadata.current_snapshot_id
-    for publish_id, snapshot in list_batches(source):
-        if publish_id.startswith(f"{staged}:"):
-            wanted = f"{next_flow}:{snapshot.sequence_number}"
-        elif publish_id.startswith(f"{fused}:"):
-            wanted = publish_id
+    for batch in walk_published(source):
+        if batch.publish_id.startswith(f"{staged}:"):
+            wanted = f"{next_flow}:{batch.sequence_number}"
+        elif batch.publish_id.startswith(f"{fused}:"):
+            wanted = batch.publish_id
         else:
             continue
         if wanted in carried:
             break
         pending += 1
-        cut = snapshot.parent_snapshot_id
+        cut = batch.parent_id
     if cut is not None and source.snapshot_by_id(cut) is None:
         raise QueryError(
             f"{source.name()[-1]} has forgotten how it was before {pending} batches that are on "
@@ -148,26 +151,10 @@ def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]
     return Cut(cut, pending)
 
 
-def list_batches(table: Table) -> Iterator[tuple[str, Any]]:
-    """Yield (publish id, snapshot) of the published batches that a table remembers, newest first.
-
-    A cherry-pick that was no fast-forward keeps the id under another key.
-    """
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        summary: Mapping[str, str] | Any = snapshot.summary
-        publish_id = (summary["published-wap-id"] or summary["wap.id"]) if summary else None
-        if publish_id:
-            yield publish_id, snapshot
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else table.snapshot_by_id(parent)
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    duck = duckdb.connect(":memory:")
+def _connect(io: FileIO) -> duckdb.DuckDBPyConnection:
+    duck = open_duck(io)
     scratch = Path(tempfile.gettempdir()) / f"k2-audit-{uuid4().hex}"
     for setting, value in (
-        ("TimeZone", "'UTC'"),
         # What does not fit into memory goes there; DuckDB's default is the working directory.
         ("temp_directory", f"'{scratch}'"),
         # Enough to sort and join with; four fifths of the machine, the default, are others'.

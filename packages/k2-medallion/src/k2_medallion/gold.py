@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import reduce
 
-import duckdb
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, Or
 from pyiceberg.table import Table
@@ -15,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from .data_files import plan_data_files
+from .duck import open_duck
 from .scan import is_equal, is_equal_sql, is_within, is_within_sql, scan_sql
 from .time_range import TimeRange, from_micros, merge_ranges
 from .window import Window
@@ -72,7 +72,7 @@ def find_known(ids: pa.Table, gold: Table, exchange: str, ranges: Iterable[TimeR
     read; the hash side of the join is the batch, never the table.
     """
     held = select_rows(gold, exchange, "timestamp", merge_ranges(ranges, DEDUP_SLACK))
-    with open_duck() as duck:
+    with open_duck(gold.io) as duck:
         duck.register("ids", ids)
         known = duck.sql(
             f"SELECT DISTINCT message_id FROM ({held}) WHERE message_id IN"
@@ -120,10 +120,3 @@ def drop_known(rows: DataFrame, known: pa.Table) -> DataFrame:
     """Return the rows whose message_id is not among the known ones."""
     ids = F.broadcast(rows.sparkSession.createDataFrame(known))
     return rows.join(ids, "message_id", "left_anti")
-
-
-def open_duck() -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB that knows no time zone but UTC."""
-    duck = duckdb.connect(":memory:")
-    duck.execute("SET TimeZone = 'UTC'")
-    return duck

@@ -132,9 +132,11 @@ def read_lock(text: str) -> list[Jar]:
     return [Jar(coordinate, sha256, int(size)) for coordinate, sha256, size in rows]
 
 
-def spark_jars() -> list[Jar]:
-    """Return the locked jars that Spark needs beside its own."""
-    return read_lock(resources.files(__package__).joinpath("jars.lock").read_text("utf-8"))
+def spark_jars(*, store: bool = False) -> list[Jar]:
+    """Return the locked jars that Spark needs beside its own; more of them for an object store."""
+    names = ["jars.lock", "store.lock"] if store else ["jars.lock"]
+    texts = (resources.files(__package__).joinpath(name).read_text("utf-8") for name in names)
+    return [jar for text in texts for jar in read_lock(text)]
 
 
 def fetch_jars(jars: Sequence[Jar], cache: Path, report: Progress | None = None) -> list[Path]:

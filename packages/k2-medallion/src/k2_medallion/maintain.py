@@ -103,7 +103,10 @@ class Maintenance:
         for spec in self._specs:
             cutoff = (now - ORPHAN_AGE).isoformat()
             older = f"older_than => TIMESTAMP '{cutoff}'"
-            rows = _list_rows(spark, "remove_orphan_files", spec, older)
+            # Hadoop, which lists by default, knows no object store; the table's own access does.
+            in_store = require_table(self._catalog, spec).location().startswith("s3://")
+            by_prefix = f"prefix_listing => {str(in_store).lower()}"
+            rows = _list_rows(spark, "remove_orphan_files", spec, f"{older}, {by_prefix}")
             if rows:
                 yield Action(spec.name, "remove_orphans", {"files": len(rows)})
 
@@ -222,6 +225,7 @@ def _call(spark: SparkSession, procedure: str, spec: TableSpec, *arguments: str)
 def _list_rows(
     spark: SparkSession, procedure: str, spec: TableSpec, *arguments: str
 ) -> list[dict[str, Any]]:
-    named = ", ".join([f"table => '{spec.identifier}'", *arguments])
+    # By its whole name: else Spark looks for a catalog of the namespace's name, and says so.
+    named = ", ".join([f"table => '{table_name(spec)}'", *arguments])
     rows = spark.sql(f"CALL {CATALOG_NAME}.system.{procedure}({named})").collect()
     return [row.asDict() for row in rows]

@@ -9,12 +9,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from .errors import TopicReplacedError
+from .errors import BrokerError, TopicReplacedError
 from .spark import table_name
 from .tables import TableSpec
 
@@ -36,7 +37,27 @@ class TopicState:
 def describe_topic(
     spark: SparkSession, settings: Mapping[str, str], topic: str
 ) -> TopicState | None:
-    """Ask Kafka, by the admin client of the JVM that Spark runs in; None if there is no topic."""
+    """Ask Kafka, by the admin client of the JVM that Spark runs in; None if there is no topic.
+
+    Raises `BrokerError` if it does not answer, or refuses us.
+    """
+    try:
+        return _describe_topic(spark, settings, topic)
+    except Py4JJavaError as error:
+        raise BrokerError(settings["bootstrap.servers"], _find_cause(error)) from error
+
+
+def _find_cause(error: Py4JJavaError) -> str:
+    """Return what the innermost of Java's exceptions says."""
+    found: Any = error.java_exception
+    while found.getCause() is not None:
+        found = found.getCause()
+    return f"{found.getClass().getSimpleName()}: {found.getMessage()}"
+
+
+def _describe_topic(
+    spark: SparkSession, settings: Mapping[str, str], topic: str
+) -> TopicState | None:
     jvm: Any = spark._jvm
     properties = jvm.java.util.Properties()
     for key, value in settings.items():

@@ -21,15 +21,14 @@ from .candle_step import CandleStep
 from .catalog import ensure_tables, require_table
 from .publish import (
     Guard,
-    PublishedSnapshot,
     Staged,
     check_published,
-    find_published,
     publish_rows,
     publish_staged,
     read_published,
     stage_rows,
 )
+from .published import PublishedSnapshot, find_published
 from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, bronze_trades, silver_trades
 from .trade_contract import TradeContract
 
@@ -125,7 +124,7 @@ class Promotion:
 
     def find_silver(self, guard: Guard) -> PublishedSnapshot:
         """Return what Silver holds of a batch that has been published there."""
-        return find_published(self._load(self.silver), guard)
+        return find_published(self._load(self.silver), guard.publish_id)
 
     def _publish_lacking(
         self, rows: DataFrame, ids: pa.Table, tally: gold.Tally, guard: Guard
@@ -166,7 +165,9 @@ class Promotion:
     def _count_held(self, spec: TableSpec, guard: Guard) -> int:
         """Return how many rows a table holds of a batch that somebody else published there."""
         found = guard.held.get(spec.name)
-        return find_published(self._load(spec), guard).row_count if found is None else found
+        return (
+            find_published(self._load(spec), guard.publish_id).row_count if found is None else found
+        )
 
     def _load(self, spec: TableSpec) -> Table:
         return require_table(self._catalog, spec)

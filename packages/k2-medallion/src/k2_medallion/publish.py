@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from .batch_report import COMMIT, StepClock
 from .errors import ConservationError, FencedError
 from .flow import Batch
+from .published import PublishedSnapshot, find_published, walk_flow
 from .spark import table_name
 from .tables import TableSpec
 
@@ -34,18 +35,6 @@ STALE_AFTER_S = 1_200.0
 _ATTEMPT = "k2-attempt"
 _SMALLEST_SPLIT_BYTES = 2 << 20
 _DUPLICATE = "org.apache.iceberg.exceptions.DuplicateWAPCommitException"
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedSnapshot:
-    """A published batch: its id, where it stands in the table's history, and its rows."""
-
-    publish_id: str
-    snapshot_id: int
-    parent_id: int | None
-    sequence_number: int
-    row_count: int
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +166,8 @@ class Standing:
         self._newest = guard.publish_id
 
     def _find_newest(self) -> str | None:
-        published = list_published(self._load(), self._flow)
-        return published[-1].publish_id if published else None
+        newest = next(walk_flow(self._load(), self._flow), None)
+        return None if newest is None else newest.publish_id
 
 
 def check_published(spec: TableSpec, guard: Guard, table: Table, expected_rows: int) -> None:
@@ -189,38 +178,10 @@ def check_published(spec: TableSpec, guard: Guard, table: Table, expected_rows: 
     found = guard.held.get(spec.name)
     if found is None:
         _log.warning("already_published", table=spec.name, publish_id=guard.publish_id)
-        found = find_published(table, guard).row_count
+        found = find_published(table, guard.publish_id).row_count
     if found != expected_rows:
         law = f"{spec.name} as an earlier driver published {guard.publish_id}"
         raise ConservationError(guard.flow, law, expected_rows, found)
-
-
-def find_published(table: Table, guard: Guard) -> PublishedSnapshot:
-    """Return what a table holds of a batch that has been published."""
-    published = reversed(list_published(table, guard.flow))
-    return next(found for found in published if found.publish_id == guard.publish_id)
-
-
-def list_published(table: Table, flow: str) -> list[PublishedSnapshot]:
-    """Return the flow's published batches that the table still knows, oldest first."""
-    prefix = f"k2:{flow}:"
-    found = []
-    for snapshot in _ancestors(table):
-        summary = snapshot.summary
-        # A cherry-pick that was no fast-forward keeps the id under another key, and nothing else.
-        publish_id = (summary["published-wap-id"] or summary["wap.id"]) if summary else None
-        if publish_id and publish_id.startswith(prefix):
-            found.append(
-                PublishedSnapshot(
-                    publish_id=publish_id,
-                    snapshot_id=snapshot.snapshot_id,
-                    parent_id=snapshot.parent_snapshot_id,
-                    sequence_number=snapshot.sequence_number or 0,
-                    row_count=int(summary["added-records"] or 0),
-                    size_bytes=int(summary["added-files-size"] or 0),
-                )
-            )
-    return found[::-1]
 
 
 def read_published(spark: SparkSession, spec: TableSpec, published: PublishedSnapshot) -> DataFrame:
@@ -246,21 +207,13 @@ def check_same_range(
     Called when Iceberg refused the id. `place` names the partition and offset columns.
     """
     partition, offset = place
-    for published in list_published(table, batch.flow):
+    for published in walk_flow(table, batch.flow):
         if published.publish_id == batch.publish_id:
             rows = read_published(spark, spec, published)
             ends = rows.groupBy(partition).agg(F.max(offset) + 1).collect()
             if dict(batch.start) | {row[0]: row[1] for row in ends} == dict(batch.end):
                 return
     raise FencedError(batch.flow, batch.publish_id)
-
-
-def _ancestors(table: Table) -> Iterator[Any]:
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        yield snapshot
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else table.snapshot_by_id(parent)
 
 
 def _load(spark: SparkSession, spec: TableSpec) -> Any:

@@ -10,7 +10,8 @@ import duckdb
 from pyiceberg.expressions import And
 
 from .catalog import LakeHome
-from .data_files import local_path
+from .data_files import find_path
+from .duck import open_duck
 from .errors import CatalogError, QueryError
 from .lake import Lake
 from .minutes import Minutes
@@ -45,7 +46,7 @@ class LakeReader:
     def __init__(self, home: LakeHome, *, as_of: AsOf | None = None) -> None:
         self._as_of = as_of
         self._lake = Lake(home)
-        self._duck: duckdb.DuckDBPyConnection | None = _connect()
+        self._duck: duckdb.DuckDBPyConnection | None = open_duck(home.file_io)
         self._minutes = Minutes(self._lake, self._duck)
         self._sandbox: Sandbox | None = None
 
@@ -165,10 +166,4 @@ def open(uri: str | Path, *, as_of: AsOf | None = None) -> LakeReader:
     scheme, colon, _ = text.partition(":/")
     if colon and scheme != "file" and "/" not in scheme:
         raise CatalogError(f"cannot open {text}: a lake is a folder of this machine, or file:/…")
-    return LakeReader(LakeHome(Path(local_path(text))), as_of=as_of)
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    duck = duckdb.connect(":memory:")
-    duck.execute("SET TimeZone = 'UTC'")
-    return duck
+    return LakeReader(LakeHome(Path(find_path(text))), as_of=as_of)

@@ -15,8 +15,8 @@ from uuid import uuid4
 import duckdb
 import pyarrow as pa
 from pyarrow import dataset as ds
-from pyarrow import fs
 from pyiceberg.conversions import from_bytes
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -30,7 +30,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from .data_files import local_path, plan_data_files
+from .data_files import plan_data_files
 from .errors import QueryError
 from .result import translate_errors
 
@@ -93,14 +93,18 @@ def open_dataset(table: Table, snapshot_id: int | None) -> ds.FileSystemDataset:
 
     Each file comes with its bounds from the metadata: one whose values cannot match is not opened.
     """
-    schema, parquet, disk = table.schema(), ds.ParquetFileFormat(), fs.LocalFileSystem()
+    schema, parquet = table.schema(), ds.ParquetFileFormat()
+    scheme, bucket, _ = PyArrowFileIO.parse_location(table.location())
+    files = PyArrowFileIO(table.io.properties).fs_by_scheme(scheme, bucket)
     fragments = [
         parquet.make_fragment(
-            local_path(file.file_path), disk, partition_expression=bound_rows(schema, file)
+            PyArrowFileIO.parse_location(file.file_path)[2],
+            files,
+            partition_expression=bound_rows(schema, file),
         )
         for file in plan_data_files(table, snapshot_id)
     ]
-    return ds.FileSystemDataset(fragments, schema.as_arrow(), parquet, disk)
+    return ds.FileSystemDataset(fragments, schema.as_arrow(), parquet, files)
 
 
 def bound_rows(schema: Schema, file: DataFile) -> ds.Expression:

@@ -30,7 +30,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
-from .data_files import local_path
+from .data_files import find_path
 from .errors import QueryError
 from .window import Window
 
@@ -56,7 +56,7 @@ def scan_sql(schema: Schema, files: Iterable[DataFile]) -> str:
     Iceberg ids is not used: it takes twice as long, because filters are not applied while reading.
     """
     names = ", ".join(quote_name(field.name) for field in schema.fields)
-    paths = ", ".join(quote_text(local_path(file.file_path)) for file in files)
+    paths = ", ".join(quote_text(find_path(file.file_path)) for file in files)
     if paths and schema.schema_id == _FIRST_SCHEMA:
         return f"SELECT {names} FROM read_parquet([{paths}], hive_partitioning = false)"
     columns = ", ".join(

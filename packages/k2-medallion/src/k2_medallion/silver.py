@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from k2_validation import SILVER_TRADES
 
+from .batch_value import take_in
 from .decode import decode
 from .trade_contract import TradeContract
 
@@ -36,7 +37,7 @@ def to_silver(judged: DataFrame, contract: TradeContract, validated_at: datetime
     """Return the accepted rows as Silver rows."""
     return judged.where("accepted").select(
         *(name for name, _ in contract.columns),
-        F.lit(validated_at).alias("validation_timestamp"),
+        take_in(validated_at, "bronze.partition").alias("validation_timestamp"),
         F.col("bronze.ingestion_timestamp").alias("bronze_ingestion_timestamp"),
         "schema_id",
     )
@@ -48,12 +49,12 @@ def to_dead_letters(judged: DataFrame, bronze_table: str, failed_at: datetime) -
         F.col("bronze.raw_bytes").alias("raw_record"),
         "error_reason",
         "error_type",
-        F.lit(failed_at).alias("error_timestamp"),
+        take_in(failed_at, "bronze.partition").alias("error_timestamp"),
         F.lit(bronze_table).alias("bronze_source"),
         F.col("bronze.topic").alias("kafka_topic"),
         F.col("bronze.partition").alias("kafka_partition"),
         F.col("bronze.offset").alias("kafka_offset"),
         "schema_id",
         F.lit(SILVER_TRADES.fingerprint).alias("rules_fingerprint"),
-        F.lit(failed_at.date()).alias("dlq_date"),
+        take_in(failed_at.date(), "bronze.partition").alias("dlq_date"),
     )

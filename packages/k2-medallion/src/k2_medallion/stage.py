@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from .batch_report import BatchReport
 from .catalog import require_table
-from .publish import Guard, PublishedSnapshot, list_published
+from .publish import Guard
+from .published import PublishedSnapshot, list_published
 from .tables import DEAD_LETTERS, GOLD_CANDLES, GOLD_TRADES, TableSpec
 
 if TYPE_CHECKING:

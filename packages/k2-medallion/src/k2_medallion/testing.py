@@ -54,7 +54,7 @@ def open_lake(spark: SparkSession, path: Path, exchanges: Iterable[str]) -> Spar
     prefix = f"spark.sql.catalog.{CATALOG_NAME}"
     file = home.catalog_file.resolve()
     own.conf.set(f"{prefix}.uri", f"jdbc:sqlite:{file}?journal_mode=WAL&busy_timeout=30000")
-    own.conf.set(f"{prefix}.warehouse", f"file://{home.warehouse.resolve()}")
+    own.conf.set(f"{prefix}.warehouse", home.warehouse)
     return own
 
 

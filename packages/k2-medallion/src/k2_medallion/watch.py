@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import structlog
@@ -19,7 +20,7 @@ from k2_validation.monitor import COLUMNS
 
 from .added_rows import read_added_rows
 from .catalog import require_table
-from .publish import PublishedSnapshot, list_published
+from .published import PublishedSnapshot, walk_published
 from .tables import silver_trades
 
 _log = structlog.get_logger()
@@ -49,15 +50,17 @@ class Watch:
         A first start begins with the next batch: what was before has been judged by nobody.
         """
         table = require_table(self._catalog, silver_trades(self.exchange))
-        published = [found for flow in self._flows for found in list_published(table, flow)]
-        published.sort(key=lambda found: found.sequence_number)
+        batches = (
+            found
+            for found in walk_published(table)
+            if found.publish_id.startswith(tuple(f"k2:{flow}:" for flow in self._flows))
+        )
         if self._last_seen < 0:
-            self._last_seen = published[-1].sequence_number if published else 0
-        incidents = []
-        for batch in published:
-            if batch.sequence_number > self._last_seen:
-                incidents += self._observe(table, batch)
-        return incidents
+            newest = next(batches, None)
+            self._last_seen = newest.sequence_number if newest else 0
+            return []
+        fresh = takewhile(lambda found: found.sequence_number > self._last_seen, batches)
+        return [incident for batch in [*fresh][::-1] for incident in self._observe(table, batch)]
 
     def tick(self) -> list[Incident]:
         """Return which symbols have fallen silent by now."""

@@ -1,0 +1,71 @@
+"""Store: a warehouse in S3, or in what speaks its protocol, as each library wants to be told of it.
+
+Secrets are given to PyIceberg and Spark while they run, never on a command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from .errors import CatalogError
+
+_REGION = "us-east-1"
+"""What servers that have no regions answer to; without any, Iceberg waits for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """A place `s3://bucket/prefix`. Without keys each library asks the AWS chain for them.
+
+    `endpoint` is the URL of a server that is not Amazon's. The bucket must exist.
+    """
+
+    warehouse: str
+    endpoint: str | None = None
+    region: str = _REGION
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.warehouse)
+        if parts.scheme != "s3" or not parts.netloc:
+            raise CatalogError(f"{self.warehouse} is no s3://bucket/prefix")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ObjectStore | None:
+        """Return the store that `K2_STORE__WAREHOUSE` and its kin name, or None.
+
+        The others are `K2_STORE__ENDPOINT`, `…REGION`, `…ACCESS_KEY` and `…SECRET_KEY`.
+        """
+        told = {name: environment.get(f"K2_STORE__{name.upper()}") for name in cls.__slots__}
+        warehouse = told.pop("warehouse")
+        if not warehouse:
+            return None
+        return cls(warehouse, **{name: value for name, value in told.items() if value})
+
+    @property
+    def file_properties(self) -> dict[str, str]:
+        """What PyIceberg's file access is told."""
+        return {"s3.region": self.region, **self._endpoint_properties, **self.secrets}
+
+    @property
+    def spark_properties(self) -> dict[str, str]:
+        """What Spark's catalog is told at launch: everything but the secrets."""
+        return {
+            "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+            "client.region": self.region,
+            "s3.path-style-access": str(self.endpoint is not None).lower(),
+            **self._endpoint_properties,
+        }
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The keys, as both libraries call them."""
+        named = {"s3.access-key-id": self.access_key, "s3.secret-access-key": self.secret_key}
+        return {name: value for name, value in named.items() if value}
+
+    @property
+    def _endpoint_properties(self) -> dict[str, str]:
+        return {} if self.endpoint is None else {"s3.endpoint": self.endpoint}

@@ -1,0 +1,63 @@
+"""A warehouse in an object store: what each library is told, and what nobody is."""
+
+import pytest
+
+from k2_medallion import CatalogError, LakeHome, ObjectStore
+from k2_medallion.duck import open_duck
+
+KEYS = {"access_key": "key", "secret_key": "canary"}
+STORE = ObjectStore("s3://lake/wh", "http://127.0.0.1:9000", **KEYS)
+
+
+def test_spark_is_told_everything_but_the_secrets():
+    """They are given to the running JVM: a command line can be read by anybody."""
+    assert STORE.spark_properties == {
+        "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        "client.region": "us-east-1",
+        "s3.path-style-access": "true",
+        "s3.endpoint": "http://127.0.0.1:9000",
+    }
+    assert STORE.secrets == {"s3.access-key-id": "key", "s3.secret-access-key": "canary"}
+    assert STORE.file_properties == {
+        "s3.region": "us-east-1",
+        "s3.endpoint": "http://127.0.0.1:9000",
+        **STORE.secrets,
+    }
+
+
+def test_amazon_itself_has_no_endpoint_and_its_own_keys():
+    """Then each library asks the chain that AWS documents."""
+    assert ObjectStore("s3://lake/wh").file_properties == {"s3.region": "us-east-1"}
+
+
+def test_a_store_does_not_print_its_keys():
+    """Nor does a home that has it."""
+    assert "canary" not in repr(LakeHome(path=None, store=STORE))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("place", ["lake/wh", "file:///wh", "s3://", "hdfs://a/b"])
+def test_a_place_that_is_no_bucket_is_refused(place: str):
+    """With the form that it should have."""
+    with pytest.raises(CatalogError, match="s3://bucket/prefix"):
+        ObjectStore(place)
+
+
+def test_the_environment_names_a_store():
+    """As k2-lake's own settings are named."""
+    told = {
+        "K2_STORE__WAREHOUSE": "s3://lake/wh",
+        "K2_STORE__ENDPOINT": "http://127.0.0.1:9000",
+        "K2_STORE__ACCESS_KEY": "key",
+        "K2_STORE__SECRET_KEY": "canary",
+        "K2_STORE__REGION": "",
+    }
+    assert ObjectStore.from_environment(told) == STORE
+    assert ObjectStore.from_environment({}) is None
+
+
+def test_duckdb_reads_where_the_home_is():
+    """A local home needs no file system of ours; a store has one under its own scheme."""
+    with open_duck(LakeHome(path=None, store=STORE).file_io) as duck:  # type: ignore[arg-type]
+        assert duck.list_filesystems() == ["s3"]
+    with open_duck(LakeHome(path=None).file_io) as duck:  # type: ignore[arg-type]
+        assert duck.list_filesystems() == []
