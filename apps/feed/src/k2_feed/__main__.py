@@ -65,9 +65,10 @@ def feed(
             asyncio.run(_check(settings, venues))
             typer.echo(f"{config} is fine: {', '.join(venue.name for venue in venues)}")
             return
-        check_brokers(settings.kafka.bootstrap_servers)
-        create_topics(settings.kafka.bootstrap_servers, [venue.name for venue in venues])
-        publisher = KafkaPublisher(settings.kafka.bootstrap_servers)
+        where, client = settings.kafka.bootstrap_servers, settings.kafka.librdkafka_settings()
+        check_brokers(where, client)
+        create_topics(where, [venue.name for venue in venues], client)
+        publisher = KafkaPublisher(where, client_settings=client)
         feed = _open_feed(settings, venues, publisher)
         _serve_metrics(settings, feed)
         asyncio.run(_run(feed))
@@ -86,7 +87,8 @@ def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPubl
     checkpoint = None if path is None else CheckpointFile(path)
     positions = None if checkpoint is None else checkpoint.read()
     if checkpoint is not None and positions is None:
-        positions = read_positions(settings.kafka.bootstrap_servers, venues)
+        kafka = settings.kafka
+        positions = read_positions(kafka.bootstrap_servers, venues, kafka.librdkafka_settings())
     return Feed(
         venues,
         publisher,
@@ -112,7 +114,7 @@ async def _check(settings: FeedSettings, venues: list[Venue]) -> None:
     """Raise for the first exchange that cannot be fed as it is configured, then for Kafka."""
     rest = settings.feed.contiguity and settings.feed.backfill
     await asyncio.gather(*(check_endpoints(venue, rest=rest) for venue in venues))
-    check_brokers(settings.kafka.bootstrap_servers)
+    check_brokers(settings.kafka.bootstrap_servers, settings.kafka.librdkafka_settings())
 
 
 def _serve_metrics(settings: FeedSettings, feed: Feed) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,7 @@ from pydantic_settings import (
 )
 
 from k2_connectors import TransportName
-
-
-class KafkaSettings(BaseModel):
-    """Where Kafka is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bootstrap_servers: str = "127.0.0.1:9092"
+from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 
 class ExchangeSettings(BaseModel):
@@ -67,7 +61,7 @@ class MetricsSettings(BaseModel):
 
 
 class FeedSettings(BaseSettings):
-    """Everything the feed can be told. `lake` belongs to k2-lake, which shares the file."""
+    """Everything the feed can be told. The other tables are k2-lake's, which shares the file."""
 
     model_config = SettingsConfigDict(
         env_prefix="K2_", env_nested_delimiter="__", extra="forbid", toml_file=None
@@ -78,6 +72,8 @@ class FeedSettings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     feed: ContinuitySettings = ContinuitySettings()
     lake: dict[str, Any] = Field(default_factory=dict)
+    store: dict[str, Any] = Field(default_factory=dict)
+    schemas: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("exchanges")
     @classmethod
@@ -102,7 +98,11 @@ class FeedSettings(BaseSettings):
 
 
 def read_settings(path: Path) -> FeedSettings:
-    """Read the settings from a TOML file and the environment; pydantic names what is wrong."""
+    """Read the settings from a TOML file and the environment; pydantic names what is wrong.
+
+    Raises `k2_schemas.SecretInTextError` for a secret in the file.
+    """
+    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")), ["kafka.password"])
 
     class FromFile(FeedSettings):
         model_config = SettingsConfigDict(toml_file=path)

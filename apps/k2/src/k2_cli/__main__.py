@@ -15,12 +15,12 @@ import typer
 from platformdirs import user_cache_path
 
 from k2_connectors import ConnectorError
-from k2_medallion import LakeHome, LakeReader, MedallionError
+from k2_medallion import LakeReader, MedallionError
 from k2_schemas import SchemaError
 
 from . import dlq, schema
 from .errors import CommandError
-from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home
+from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home, open_home, read_client_settings
 from .stack import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def query(
 
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv, not both")
-    with LakeReader(LakeHome(home)) as lake:
+    with LakeReader(open_home(home)) as lake:
         result = lake.sql(sql).to_arrow()
     printer = print_json if as_json else print_csv if as_csv else print_table
     printer(result)
@@ -192,7 +192,7 @@ def candles(
 
     if as_json + as_csv + plot > 1:
         raise typer.BadParameter("choose one of --plot, --json and --csv")
-    with LakeReader(LakeHome(home)) as lake:
+    with LakeReader(open_home(home)) as lake:
         found = lake.candles(symbol, interval, _in_utc(start), _in_utc(end), exchange=exchange)
         result = found.to_arrow()
     if as_json or as_csv:
@@ -231,8 +231,9 @@ def verify(
     from .verify import choose_exit_code, print_report
     from .watermarks import read_offset_ranges
 
-    asked = None if offline else partial(read_offset_ranges, bootstrap)
-    report = audit_lake(LakeHome(home), asked, read_frame_ids=read_frame_ids)
+    client = {} if offline else read_client_settings(os.environ)
+    asked = None if offline else partial(read_offset_ranges, bootstrap, client=client)
+    report = audit_lake(open_home(home), asked, read_frame_ids=read_frame_ids)
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:
@@ -259,7 +260,7 @@ def gaps(
     from .verify import HOLES
 
     holes = list_holes(
-        LakeHome(home), exchange=exchange, symbol=symbol, read_frame_ids=read_frame_ids
+        open_home(home), exchange=exchange, symbol=symbol, read_frame_ids=read_frame_ids
     )
     printer = print_json if as_json else print_lines
     printer(holes)
@@ -291,7 +292,9 @@ def replay(
     from .repair import print_replay
 
     bounds = (_in_utc(start), _in_utc(end))
-    reports = run_replay(LakeHome(home), exchange or (), *bounds, user_cache_path("k2"), os.environ)
+    reports = run_replay(
+        open_home(home), exchange or (), *bounds, user_cache_path("k2"), os.environ
+    )
     print_replay(reports, as_json=as_json)
 
 
@@ -308,25 +311,38 @@ def maintain(
 
     from .repair import print_actions
 
-    actions = run_maintenance(LakeHome(home), user_cache_path("k2"), os.environ)
+    actions = run_maintenance(open_home(home), user_cache_path("k2"), os.environ)
     print_actions(actions, as_json=as_json)
 
 
 @app.command()
-def doctor(home: Home = Path(".k2"), port: Port = DEFAULT_PORT) -> None:
+def doctor(
+    home: Home = Path(".k2"),
+    port: Port = DEFAULT_PORT,
+    security: Annotated[
+        bool, typer.Option("--security", help="Look at what is open to others instead.")
+    ] = False,
+) -> None:
     """Look at what this machine has of what K2 needs; each lack comes with its cure.
 
-    Example: k2 doctor
+    Example: k2 doctor --security
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from .doctor import examine
+    from .security import examine_security
 
+    cache = user_cache_path("k2")
+    findings = (
+        examine_security(home, cache, os.environ)
+        if security
+        else examine(home, port, cache, os.environ)
+    )
     table = Table("", "what", "found", "cure", box=None)
     ill = 0
-    for finding in examine(home, port, user_cache_path("k2"), os.environ):
+    for finding in findings:
         ill += not finding.well
         mark = "[green]✓[/]" if finding.well else "[red]✗[/]"
         table.add_row(mark, finding.subject, Text(finding.found), Text(finding.cure))

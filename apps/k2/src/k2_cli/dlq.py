@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from k2_medallion import LakeHome, LakeReader
+from k2_medallion import LakeReader
 from k2_schemas.topics import trades_topic
 
 from .dead_letter import (
@@ -26,7 +27,7 @@ from .dead_letter import (
     split_by_exchange,
 )
 from .errors import CommandError
-from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home
+from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home, open_home, read_client_settings
 from .rows import escape_text, print_table, to_text
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def list_(
     source = f"FROM silver_dlq_trades WHERE {where}"
     # A rule says first what it demands, then what it found: which differs from row to row.
     cause = "regexp_replace(error_reason, ',? found .*', '')"
-    with LakeReader(LakeHome(home)) as lake:
+    with LakeReader(open_home(home)) as lake:
         counts = lake.sql(
             f"SELECT count(*) AS rows, error_type, {cause} AS reason {source}"
             " GROUP BY 2, 3 ORDER BY 1 DESC, 2, 3"
@@ -98,7 +99,7 @@ def show(
     Example: k2 dlq show market.crypto.trades.binance 0 4711
     """
     place = Place(topic, partition, offset)
-    with LakeReader(LakeHome(home)) as lake:
+    with LakeReader(open_home(home)) as lake:
         letter = _find_one(lake, place)
         topics = list_exchange_topics(lake)
         returns = {
@@ -146,7 +147,7 @@ def requeue(
     by_place = topic is not None and partition is not None and bool(offsets)
     if by_place == (where is not None) or (topic is not None and not by_place):
         raise typer.BadParameter("give either TOPIC PARTITION OFFSET... or --where")
-    with LakeReader(LakeHome(home)) as lake:
+    with LakeReader(open_home(home)) as lake:
         if where is not None:
             letters = find_dead_letters(lake, where)
         else:
@@ -157,7 +158,7 @@ def requeue(
     if by_place and plan.foreign:
         raise CommandError(_explain_foreign(topic or ""))
     if plan.letters and not dry_run:
-        produce(bootstrap, plan)
+        produce(bootstrap, plan, read_client_settings(os.environ))
     _print_plan(plan, dry_run=dry_run, again=again, as_json=as_json)
 
 

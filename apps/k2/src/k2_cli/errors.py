@@ -1,12 +1,13 @@
 """Every error of the k2 command: printed as one sentence, exit code not 0.
 
 CommandError
-├── PortTakenError    a port the local stack needs is in use
-├── HomeInUseError    another k2 works on this home
-├── ChildDiedError    a process of the local stack ended by itself
-├── StalledError      nothing has moved for too long
-├── KafkaSilentError  Kafka does not answer
-└── RequeueError      Kafka did not take dead letters back
+├── PortTakenError      a port the local stack needs is in use
+├── HomeInUseError      another k2 works on this home
+├── ChildDiedError      a process of the local stack ended by itself
+├── StalledError        nothing has moved for too long
+├── KafkaSettingsError  what the environment says of Kafka does not fit together
+├── KafkaSilentError    Kafka does not answer
+└── RequeueError        Kafka did not take dead letters back
 """
 
 from __future__ import annotations
@@ -59,6 +60,15 @@ class StalledError(CommandError):
         super().__init__(
             f"{what} for {seconds:.0f} s; look into {log}, then run the same command again"
         )
+
+
+class KafkaSettingsError(CommandError):
+    """What the environment says of Kafka does not fit together."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        self.variable = variable
+        self.problem = problem
+        super().__init__(f"{variable}: {problem.removeprefix('Value error, ')}")
 
 
 class KafkaSilentError(CommandError):

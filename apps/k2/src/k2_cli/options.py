@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from k2_medallion import LakeHome, ObjectStore
+
+from .errors import KafkaSettingsError
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
@@ -15,3 +21,37 @@ Bootstrap = Annotated[
     str,
     typer.Option(help="Kafka's address, host:port.", envvar="K2_KAFKA__BOOTSTRAP_SERVERS"),
 ]
+
+
+ClientSettings = Mapping[str, str | int | bool]
+"""What confluent-kafka's clients are told beside the address."""
+
+_KAFKA = "K2_KAFKA__"
+
+
+def read_client_settings(environment: Mapping[str, str]) -> ClientSettings:
+    """Return how Kafka is spoken to: `K2_KAFKA__SECURITY_PROTOCOL` and the others of k2-lake.
+
+    Raises `KafkaSettingsError` for those that do not fit together.
+    """
+    # Half a second of pydantic, for those alone who ask Kafka.
+    from pydantic import ValidationError
+
+    from k2_schemas.settings import KafkaSettings
+
+    told = {
+        name.removeprefix(_KAFKA).lower(): value
+        for name, value in environment.items()
+        if name.startswith(_KAFKA)
+    }
+    try:
+        return KafkaSettings.model_validate(told).librdkafka_settings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "".join(f"{_KAFKA}{part}".upper() for part in problem["loc"])
+        raise KafkaSettingsError(place or f"{_KAFKA}*", problem["msg"]) from None
+
+
+def open_home(path: Path) -> LakeHome:
+    """Return a lake's home, with the object store that the environment names (`K2_STORE__…`)."""
+    return LakeHome(path, ObjectStore.from_environment(os.environ))

@@ -22,6 +22,7 @@ from .dead_letter import (
     split_by_exchange,
 )
 from .errors import RequeueError
+from .options import ClientSettings
 
 HEADER_REQUEUED_FROM = "k2-requeued-from"
 
@@ -60,7 +61,7 @@ def plan_requeueing(lake: LakeReader, letters: Sequence[DeadLetter], *, again: b
     return Requeueing(chosen, keys, returned, foreign)
 
 
-def requeue(bootstrap_servers: str, plan: Requeueing) -> None:
+def requeue(bootstrap_servers: str, plan: Requeueing, client: ClientSettings | None = None) -> None:
     """Produce the letters again and wait until Kafka has them all; raise `RequeueError` if not."""
     failures: list[str] = []
 
@@ -70,6 +71,7 @@ def requeue(bootstrap_servers: str, plan: Requeueing) -> None:
 
     producer = Producer(
         {
+            **(client or {}),
             "bootstrap.servers": bootstrap_servers,
             "enable.idempotence": True,
             "acks": "all",

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from k2_connectors import BrokerSilentError, check_brokers
 from k2_medallion.audit import OffsetRange, OffsetRanges
 
 from .errors import KafkaSilentError
+from .options import ClientSettings
 
 _TIMEOUT_S = 10.0
 
 
-def read_offset_ranges(bootstrap_servers: str, topics: Sequence[str]) -> OffsetRanges:
+def read_offset_ranges(
+    bootstrap_servers: str, topics: Sequence[str], client: ClientSettings | None = None
+) -> OffsetRanges:
     """Return the range of every partition of the topics that exist.
 
-    Raises `KafkaSilentError` when Kafka does not answer in time.
+    Raises `KafkaSilentError` when Kafka does not answer in time, or does not trust us, or we it.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    told: dict[str, Any] = {**(client or {}), "bootstrap.servers": bootstrap_servers}
     try:
+        if client is not None:
+            check_brokers(bootstrap_servers, client, _TIMEOUT_S)
+        admin = AdminClient({**told, "log_level": 0})
         known = admin.list_topics(timeout=_TIMEOUT_S).topics
         places = [
             TopicPartition(topic, partition)
@@ -30,6 +38,8 @@ def read_offset_ranges(bootstrap_servers: str, topics: Sequence[str]) -> OffsetR
         ]
         lows = _list_offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         highs = _list_offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    except BrokerSilentError as error:
+        raise KafkaSilentError(bootstrap_servers, error.reason) from error
     except KafkaException as error:
         raise KafkaSilentError(bootstrap_servers, error.args[0].str()) from error
     return {place: OffsetRange(low, highs[place]) for place, low in lows.items()}

@@ -62,17 +62,19 @@ def run(
 
     Stops between batches: what is being published is published in full.
     """
-    home = LakeHome(settings.lake.home)
+    home = LakeHome(settings.lake.home, None if settings.store is None else settings.store.open())
     with hold_home(home):
         catalog = open_catalog(home, create=True)
         ensure_tables(catalog, all_tables(exchange.name for exchange in settings.exchanges))
         spark = open_session(
             home,
             java_home=find_java(cache, environment).home,
-            jars=fetch_jars(spark_jars(), cache),
+            jars=fetch_jars(spark_jars(store=home.store is not None), cache),
             master=settings.lake.master,
             driver_memory=settings.lake.driver_memory,
+            driver_host=settings.lake.driver_host,
             java_options=settings.lake.java_options,
+            settings=settings.lake.spark,
         )
         try:
             promotions = _make_promotions(settings, catalog)
@@ -103,7 +105,7 @@ def _make_flows(
 ) -> list[RunningFlow]:
     """Return every flow of the configured topology."""
     metrics = _serve_metrics(settings)
-    kafka = {"bootstrap.servers": settings.kafka.bootstrap_servers}
+    kafka = settings.kafka.java_settings()
 
     def read_topic(sink: Sink) -> Flow:
         return Flow(

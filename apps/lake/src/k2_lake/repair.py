@@ -70,7 +70,7 @@ def _open(
     spark = open_session(
         home,
         java_home=find_java(cache, environment).home,
-        jars=fetch_jars(spark_jars(), cache),
+        jars=fetch_jars(spark_jars(store=home.store is not None), cache),
         java_options=SHORT_RUN_OPTIONS,
     )
     try:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -13,13 +21,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from k2_medallion import ObjectStore
+from k2_schemas.settings import KafkaSettings, read_secret, refuse_secrets
 
-class KafkaSettings(BaseModel):
-    """Where Kafka is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bootstrap_servers: str = "127.0.0.1:9092"
+SECRETS = ["kafka.password", "store.access_key", "store.secret_key"]
+"""Refused in a configuration's text."""
 
 
 class ExchangeSettings(BaseModel):
@@ -33,9 +39,11 @@ class ExchangeSettings(BaseModel):
 class DriverSettings(BaseModel):
     """Where the tables are, what Spark may use, and how the flows are cut.
 
-    `trigger_s` is the time between batches. `topology` is one flow per exchange for all tables
-    (fused), or one each for Bronze, Silver and Gold (staged); changing it loses nothing. Without
-    `metrics_port` nothing listens.
+    `spark` are settings of Spark's own, for a cluster: `"spark.executor.memory" = "2g"`.
+    `driver_host` is the address at which its executors reach this process; on this machine alone
+    nobody else can. `trigger_s` is the time between batches. `topology` is one flow per exchange
+    for all tables (fused), or one each for Bronze, Silver and Gold (staged); changing it loses
+    nothing. Without `metrics_port` nothing listens.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -43,6 +51,8 @@ class DriverSettings(BaseModel):
     home: Path = Path(".k2")
     master: str = "local[2]"
     driver_memory: str = "1g"
+    driver_host: str = "127.0.0.1"
+    spark: dict[str, str] = {}
     java_options: list[str] = []
     trigger_s: float = Field(default=1.0, gt=0)
     topology: Literal["fused", "staged"] = "fused"
@@ -50,6 +60,42 @@ class DriverSettings(BaseModel):
     monitor: bool = True
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+
+
+class StoreSettings(BaseModel):
+    """An object store that holds the tables' files, instead of the home's folder.
+
+    `warehouse` is an `s3://bucket/prefix`, `endpoint` the URL of a server that is not Amazon's. The
+    keys are `access_key` and `secret_key` in the environment (`K2_STORE__SECRET_KEY`), or the
+    contents of `access_key_file` and `secret_key_file`; without any, the AWS chain is asked.
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    warehouse: str = Field(pattern=r"^s3://[^/]+/.+")
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: SecretStr | None = None
+    access_key_file: Path | None = None
+    secret_key: SecretStr | None = None
+    secret_key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _read_files(self) -> StoreSettings:
+        if self.access_key is None and self.access_key_file is not None:
+            self.access_key = read_secret(self.access_key_file)
+        if self.secret_key is None and self.secret_key_file is not None:
+            self.secret_key = read_secret(self.secret_key_file)
+        return self
+
+    def open(self) -> ObjectStore:
+        """Return the store."""
+        keys = [None if key is None else key.get_secret_value() for key in self._keys]
+        return ObjectStore(self.warehouse, self.endpoint, self.region, *keys)
+
+    @property
+    def _keys(self) -> tuple[SecretStr | None, SecretStr | None]:
+        return self.access_key, self.secret_key
 
 
 class SchemaSettings(BaseModel):
@@ -77,6 +123,7 @@ class LakeSettings(BaseSettings):
     exchanges: list[ExchangeSettings] = Field(min_length=1)
     lake: DriverSettings = DriverSettings()
     schemas: SchemaSettings = SchemaSettings()
+    store: StoreSettings | None = None
     feed: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
 
@@ -103,7 +150,11 @@ class LakeSettings(BaseSettings):
 
 
 def read_settings(path: Path) -> LakeSettings:
-    """Read the settings from a TOML file and the environment; pydantic names what is wrong."""
+    """Read the settings from a TOML file and the environment; pydantic names what is wrong.
+
+    Raises `k2_schemas.SecretInTextError` for a secret in the file.
+    """
+    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")), SECRETS)
 
     class FromFile(LakeSettings):
         model_config = SettingsConfigDict(toml_file=path)

@@ -1,0 +1,103 @@
+"""What is open to others is found, with the command that closes it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k2_cli.doctor import Finding
+from k2_cli.security import examine_security
+from k2_medallion.jvm import spark_jars
+
+SUBJECTS = [
+    "Home",
+    "Configurations",
+    "Secret files",
+    "Listeners",
+    "Kafka",
+    "Java libraries",
+]
+
+
+def find(subject: str, home: Path, **environment: str) -> Finding:
+    """Examine a home and return one finding."""
+    findings = {f.subject: f for f in examine_security(home, home / "cache", environment)}
+    assert list(findings) == SUBJECTS
+    return findings[subject]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_home_that_is_not_there_has_nothing_open(tmp_path: Path, subject: str):
+    """All is well, and the command's exit code is 0."""
+    assert find(subject, tmp_path / "home").well
+
+
+def test_a_home_that_anybody_may_write_is_found(tmp_path: Path):
+    """The cure is a chmod of it."""
+    tmp_path.chmod(0o777)
+    assert find("Home", tmp_path).cure == f"chmod -R o-w '{tmp_path}'"
+
+
+def test_a_secret_in_a_configuration_is_found(tmp_path: Path):
+    """The file and the setting are named, the secret is not."""
+    (tmp_path / "k2.toml").write_text('[kafka]\npassword = "canary"\n')
+    finding = find("Configurations", tmp_path)
+    assert finding.found == "k2.toml holds kafka.password"
+    assert "K2_KAFKA__PASSWORD" in finding.cure
+    assert "canary" not in finding.found + finding.cure
+
+
+def test_a_secret_file_that_others_can_read_is_found(tmp_path: Path):
+    """Only what the environment names is looked at."""
+    path = tmp_path / "password"
+    path.write_text("x")
+    path.chmod(0o644)
+    assert find("Secret files", tmp_path, K2_KAFKA__PASSWORD_FILE=str(path)).cure == (
+        f"chmod 600 '{path}'"
+    )
+    path.chmod(0o600)
+    assert find("Secret files", tmp_path, K2_KAFKA__PASSWORD_FILE=str(path)).well
+
+
+@pytest.mark.parametrize(("address", "is_well"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_a_process_that_listens_beyond_this_machine_is_found(
+    tmp_path: Path, address: str, is_well: bool
+):
+    """Of the processes that this home's stack has noted."""
+    with socket.socket() as server:
+        server.bind((address, 0))
+        server.listen()
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "lake.json").write_text(json.dumps({"pid": os.getpid(), "born": 0}))
+        finding = find("Listeners", tmp_path)
+        assert finding.well == is_well
+        assert is_well or f"{address}:{server.getsockname()[1]}" in finding.cure
+
+
+def test_a_far_kafka_without_tls_is_found(tmp_path: Path):
+    """On this machine nobody else can listen in."""
+    far = {"K2_KAFKA__BOOTSTRAP_SERVERS": "kafka.example:9092"}
+    assert not find("Kafka", tmp_path, **far).well
+    assert find("Kafka", tmp_path, **far, K2_KAFKA__SECURITY_PROTOCOL="SASL_SSL").well
+
+
+def test_a_jar_that_somebody_changed_is_found(tmp_path: Path):
+    """By its whole content, not by its size."""
+    jar = spark_jars()[0]
+    path = tmp_path / "cache" / "jars" / jar.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x" * jar.size_bytes)
+    assert find("Java libraries", tmp_path).cure == f"rm '{path}'"
+
+
+def test_the_command_says_it(tmp_path: Path):
+    """`k2 doctor --security` ends with 1 when something is open."""
+    tmp_path.chmod(0o777)
+    command = [sys.executable, "-m", "k2_cli", "doctor", "--security", "--home", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "chmod" in result.stdout
