@@ -11,12 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis  # noqa: F401  # now: its plugin would at the end, amid what is thrown away then
 import msgspec
 import psutil
 import pytest
 
 from k2_schemas.testing import make_trade
 from k2_schemas.units import MAX_UNITS
+from tests import containers  # noqa: F401  # first: it says how testcontainers is to connect
 
 TIMEOUT_S = 240
 

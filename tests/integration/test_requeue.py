@@ -51,7 +51,7 @@ def broker(tmp_path_factory, free_port):
     create_topics(broker.address, ["binance"])
     publisher = KafkaPublisher(broker.address)
     for trade in WORTHLESS:
-        publisher.publish(trade)
+        publisher.publish([trade])
     publisher.flush()
     yield broker
     broker.child.stop()

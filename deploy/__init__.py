@@ -1,0 +1,1 @@
+"""Deploy: what K2 runs in elsewhere: images, compose, and how they are made."""
