@@ -6,6 +6,7 @@ letters equal the ledger in content and no reader has ever seen a duplicate.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,10 @@ from .rig import Rig
 
 Case = Callable[[Rig, str], list[str]]
 
+Results = Mapping[str, Mapping[str, tuple[bool, str, float]]]
+"""Per column and case: whether it is as it should be, what was found, and seconds."""
+
+_KEPT = Path(__file__).with_name("results.json")
 _TABLE = Path(__file__).parents[2] / "docs" / "reference" / "crash-matrix.md"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -75,7 +80,9 @@ def matrix(
     column: Annotated[
         list[str] | None, typer.Option(help=f"Run only this one of: {', '.join(COLUMNS)}.")
     ] = None,
-    write: Annotated[bool, typer.Option(help="Write docs/reference/crash-matrix.md.")] = False,
+    write: Annotated[
+        bool, typer.Option(help="Put it into docs/reference/crash-matrix.md.")
+    ] = False,
 ) -> None:
     """Kill the lake's driver at every step, in every way, and compare with the ledger.
 
@@ -87,12 +94,21 @@ def matrix(
         with Rig() as rig:
             results[name] = run_column(name, rig, print)
     if write:
-        _write_table(results)
+        _write_table(_keep(results))
     if not all(good for cells in results.values() for good, _, _ in cells.values()):
         sys.exit(1)
 
 
-def _write_table(results: Mapping[str, Mapping[str, tuple[bool, str, float]]]) -> None:
+def _keep(results: Results) -> Results:
+    """Put what was run now in the place of what was run before; return all columns."""
+    kept = json.loads(_KEPT.read_text("utf-8")) if _KEPT.exists() else {}
+    found = {name: kept[name] for name in COLUMNS if name in kept} | dict(results)
+    _KEPT.parent.mkdir(parents=True, exist_ok=True)
+    _KEPT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {name: found[name] for name in COLUMNS if name in found}
+
+
+def _write_table(results: Results) -> None:
     crashes = [name for name in results if name in (*cases.CHECKPOINTS, "staged")]
     lines = [
         "# Crash matrix",

@@ -126,7 +126,11 @@ class Lake:
             time.sleep(0.3)
 
     def stop(self, driver: subprocess.Popen[bytes]) -> None:
-        """End a driver in order."""
+        """End a driver in order, once it listens: before, a signal kills it as it kills anybody."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while driver.poll() is None and not _catches(driver.pid, signal.SIGTERM):
+            assert time.monotonic() < deadline, "it never listened for signals"
+            time.sleep(0.05)
         with contextlib.suppress(ProcessLookupError):
             driver.terminate()
         try:
@@ -264,3 +268,10 @@ def _compare_bronze(lake: LakeReader, table: str, ledger: MatrixLedger) -> Itera
     )
     if held != sent:
         yield f"Bronze holds {held.total()} records, {sent.total()} were sent, or others"
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler of its own for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)

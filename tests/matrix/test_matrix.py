@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from tests.matrix.__main__ import run_column
 from tests.matrix.cases import CHECKPOINTS
 from tests.matrix.rig import Rig
