@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-NAMES = ("codec", "feed", "lake", "query", "validation")
+NAMES = ("cluster", "codec", "feed", "lake", "query", "validation")
 """Every benchmark is a module beside this one with `run(arguments) -> dict of figures`."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -24,7 +24,7 @@ from .report import Report
 FRAMES = 20_000
 TOGETHER = 64
 """Frames that one read of a busy socket brings; a quiet one brings one."""
-CLIENT_TRADES = {"picows": 400_000, "websockets": 200_000, "plain": 50_000}
+CLIENT_TRADES = {"picows": 600_000, "websockets": 300_000, "plain": 60_000}
 ROUNDS = 3
 SOAK_TRADES = 10_000_000
 SOAK_TRADES_PER_S = 25_000

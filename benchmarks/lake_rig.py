@@ -111,18 +111,20 @@ def open_rig(driver_memory: str = "2g", settings: Mapping[str, str] | None = Non
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_trades(exchange: str, first: int, count: int, begin_us: int) -> Iterator[Trade]:
-    """Yield trades of an exchange with ascending ids and times, over ten symbols."""
-    step_us = 1_000_000 // TRADES_PER_S
+def make_trades(
+    exchange: str, first: int, count: int, begin_us: int, per_s: int = TRADES_PER_S
+) -> Iterator[Trade]:
+    """Yield trades in ascending time, over ten symbols, each with ids that have no holes."""
+    step_us = 1_000_000 // per_s
     for number in range(first, first + count):
-        symbol = SYMBOLS[number % len(SYMBOLS)]
-        time_us = begin_us + number * step_us
+        trade_id, place = divmod(number, len(SYMBOLS))
+        symbol = SYMBOLS[place]
         yield make_trade(
-            number,
+            trade_id,
             exchange=exchange.upper(),
             symbol=symbol,
             pair=symbol.replace("/", ""),
-            timestamp_us=time_us,
+            timestamp_us=begin_us + number * step_us,
         )
 
 

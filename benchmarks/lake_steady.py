@@ -1,4 +1,7 @@
-"""Steady: the real k2-lake under a steady stream: freshness, files, memory, and its recovery."""
+"""Steady: the real k2-lake under a steady stream: freshness, files, memory, and its recovery.
+
+The soak is the same for an hour, with two exchanges.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
-import pyarrow.compute as pc
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from platformdirs import user_cache_path
@@ -25,44 +27,33 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from k2_cli.broker import Broker, kafka_jars
 from k2_medallion import GOLD_TRADES, LakeHome, bronze_trades, open_catalog, silver_trades
-from k2_medallion.added_rows import read_added_rows
 from k2_medallion.catalog import load_table
 from k2_medallion.data_files import plan_data_files
 from k2_medallion.errors import CatalogError
 from k2_medallion.jvm import fetch_jars, find_java
-from k2_schemas import TradeCodec
+from k2_medallion.tables import TableSpec
+from k2_schemas import Trade, TradeCodec
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
-from .lake_rig import make_trades, produce_trades
+from .freshness import Freshness
+from .lake_rig import TRADES_PER_S, make_trades, produce_trades
 from .report import Report
 
-_EXCHANGE = "steady"
-_PER_S = 2_000
+_STEADY = {"steady": TRADES_PER_S}
+_SOAK = {"binance": 2_000, "kraken": 500}
+"""Trades a second of each exchange."""
+_FIRST_STREAMED = 1_000_000
+"""Above the ids of what is there before."""
 _TICK_S = 0.05
 _PORT = 29_192
 _WARM_UP_S = 60.0
 
 
-@dataclass(slots=True)
-class Freshness:
-    """How old rows are when they become visible, in seconds, per table; by batch (age, rows)."""
-
-    ages: dict[str, list[float]] = field(default_factory=dict)
-    seen: dict[str, set[int]] = field(default_factory=dict)
-
-    def p99(self, table: str) -> float:
-        """Return the age that 99 % of the rows are below."""
-        return statistics.quantiles(self.ages[table], n=100)[98]
-
-    def p50(self, table: str) -> float:
-        """Return the median age."""
-        return statistics.median(self.ages[table])
-
-
 class Process:
     """A broker and k2-lake in a folder of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates: Mapping[str, int]) -> None:
+        self.rates = rates
         self.folder = Path(tempfile.mkdtemp(prefix="k2-steady-"))
         cache = user_cache_path("k2")
         self.java = find_java(cache, os.environ)
@@ -95,6 +86,16 @@ class Process:
                 if child.is_running():
                     child.kill()
 
+    def check(self) -> None:
+        """Raise, with its last words, if the driver has ended: one failed batch ends it."""
+        assert self.lake is not None
+        if self.lake.poll() is not None:
+            raise RuntimeError(self.log.read_text()[-2000:])
+
+    def count_failures(self) -> int:
+        """Count what the driver said had failed: of batches, of upkeep, of the monitor."""
+        return sum('_failed", ' in line for line in self.log.read_text().splitlines())
+
     def rss_mb(self) -> float:
         """Return the resident memory of the driver, its JVM and the broker."""
         assert self.lake is not None
@@ -110,18 +111,19 @@ class Process:
 
 
 @contextmanager
-def _open_stack() -> Iterator[Process]:
-    stack = Process()
+def _open_stack(rates: Mapping[str, int]) -> Iterator[Process]:
+    stack = Process(rates)
     stack.broker.start()
     try:
         stack.broker.wait()
         admin = AdminClient({"bootstrap.servers": stack.broker.address})
-        topics = [NewTopic(name, 2, 1) for name in (trades_topic(_EXCHANGE), DEADLETTER_TOPIC)]
-        for future in admin.create_topics(topics).values():
+        names = [*map(trades_topic, rates), DEADLETTER_TOPIC]
+        for future in admin.create_topics([NewTopic(name, 2, 1) for name in names]).values():
             future.result()
+        exchanges = "".join(f'[[exchanges]]\nname = "{name}"\n' for name in rates)
         stack.config.write_text(
-            f'[kafka]\nbootstrap_servers = "{stack.broker.address}"\n'
-            f'[[exchanges]]\nname = "{_EXCHANGE}"\n[lake]\nhome = "{stack.folder}"\n'
+            f'[kafka]\nbootstrap_servers = "{stack.broker.address}"\n{exchanges}'
+            f'[lake]\nhome = "{stack.folder}"\n'
         )
         yield stack
     finally:
@@ -133,51 +135,77 @@ def _open_stack() -> Iterator[Process]:
 
 def run_steady(report: Report, minutes: float) -> dict[str, float]:
     """Stream 2,000 trades/s in real time and watch every batch become visible."""
-    with _open_stack() as stack:
+    return _run(report, _STEADY, minutes)
+
+
+def run_soak(report: Report, minutes: float) -> dict[str, float]:
+    """Stream 2,000 + 500 trades/s of two exchanges."""
+    found = _run(report, _SOAK, minutes)
+    return {f"soak_{name}": value for name, value in found.items()}
+
+
+def _run(report: Report, rates: Mapping[str, int], minutes: float) -> dict[str, float]:
+    with _open_stack(rates) as stack:
         closed = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
         # An hour that is over, in many files: maintenance has to find and sort it.
         begin_us = int(closed.timestamp() * 1e6)
-        produce_trades(stack.broker.address, _EXCHANGE, 0, 300_000, begin_us)
+        for name in rates:
+            produce_trades(stack.broker.address, name, 0, 300_000, begin_us)
         stack.start_lake()
-        _wait_for_gold(stack, 300_000)
-        freshness, memory = _stream(stack, minutes)
+        _wait_for_gold(stack, 300_000 * len(rates))
+        freshness, samples = _stream(stack, minutes)
         catalog = open_catalog(stack.home)
-        open_files, closed_files = _count_files(catalog, closed)
-        manifests = _count_manifests(catalog)
-        failed = stack.log.read_text().count('"failed"')
-    first, last = memory[: len(memory) // 4], memory[-(len(memory) // 4) :]
-    drift = statistics.mean(last) / statistics.mean(first) - 1
-    tables = {name: (freshness.p50(name), freshness.p99(name)) for name in freshness.ages}
+        closed_files = _count_files(catalog, closed)
+        manifests = _count_manifests(catalog, rates)
+        failures = stack.count_failures()
+    memory = [sample.rss_mb for sample in samples]
+    slope = _find_slope(memory)
+    open_files = max(sample.open_files for sample in samples)
+    tables = {
+        name: (freshness.quantile(name, 50), freshness.quantile(name, 99))
+        for name in freshness.ages
+    }
+    told = " + ".join(f"{rate:,}" for rate in rates.values())
     report.table(
-        f"{_PER_S:,} trades/s for {minutes:g} minutes: age of a row when it becomes visible, s",
+        f"{told} trades/s for {minutes:g} minutes: age of a row when it becomes visible, s",
         ["table", "p50", "p99"],
         [[name, f"{p50:.2f}", f"{p99:.2f}"] for name, (p50, p99) in tables.items()],
     )
+    report.table(
+        "Memory of driver and broker, files of Gold's open hour, by tenth of the time",
+        ["", *map(str, range(1, 11))],
+        [
+            ["MB", *(f"{mean:,.0f}" for mean in _average(memory))],
+            ["files", *(f"{m:.0f}" for m in _average([sample.open_files for sample in samples]))],
+        ],
+    )
     report.note(
-        f"Files in Gold's open hour {open_files}, in a closed hour {closed_files}; manifests "
-        f"{manifests}; memory of driver and broker {max(memory):,.0f} MB at most, last quarter "
-        f"against first {drift:+.1%}; failed batches {failed}."
+        f"Files in Gold's open hour {open_files} at most, in a closed hour {closed_files}; "
+        f"manifests {manifests}; memory of driver and broker {max(memory):,.0f} MB at most, its "
+        f"slope over the time {slope:+.1%}; failures in the log {failures}."
     )
     return {
-        "bronze_p99_s": round(tables["bronze"][1], 2),
-        "silver_p99_s": round(tables["silver"][1], 2),
+        "bronze_p99_s": round(max(tables[name][1] for name in tables if "bronze" in name), 2),
+        "silver_p99_s": round(max(tables[name][1] for name in tables if "silver" in name), 2),
         "freshness_p99_s": round(tables["gold"][1], 2),
         "files_open_hour": open_files,
         "files_closed_hour": closed_files,
         "manifests": manifests,
         "rss_mb": round(max(memory)),
-        "rss_drift": round(drift, 4),
+        "rss_slope": round(slope, 4),
+        "failures": failures,
     }
 
 
 def run_recovery(report: Report) -> dict[str, float]:
     """Kill the driver with kill -9 in mid-stream; time its successor to the first new Gold row."""
-    with _open_stack() as stack:
+    (name,) = _STEADY
+    with _open_stack(_STEADY) as stack:
         now_us = time.time_ns() // 1000
-        produce_trades(stack.broker.address, _EXCHANGE, 0, 100_000, now_us - 60_000_000)
+        produce_trades(stack.broker.address, name, 0, 100_000, now_us - 60_000_000)
         stack.start_lake()
         _wait_for_gold(stack, 100_000)
-        produce_trades(stack.broker.address, _EXCHANGE, 100_000, 20_000, now_us)
+        produce_trades(stack.broker.address, name, 100_000, 20_000, now_us)
         stack.kill_lake(signal.SIGKILL)
         before = _count_gold(stack)
         began = time.monotonic()
@@ -189,73 +217,97 @@ def run_recovery(report: Report) -> dict[str, float]:
     return {"recovery_s": round(taken, 1)}
 
 
-def _stream(stack: Process, minutes: float) -> tuple[Freshness, list[float]]:
+class Sample(NamedTuple):
+    """What the machine and the table had at one time."""
+
+    rss_mb: float
+    open_files: int
+
+
+class _Stream:
+    """One exchange's trades in real time."""
+
+    def __init__(self, exchange: str, per_s: int) -> None:
+        self._exchange = exchange
+        self._per_s = per_s
+        self._sent = 0
+        # A trade's time is when it was due: one that had to wait here is as old as it would be.
+        self._begin_us = time.time_ns() // 1000 - _FIRST_STREAMED * 1_000_000 // per_s
+
+    def list_due(self, elapsed_s: float) -> Iterator[Trade]:
+        first, due = _FIRST_STREAMED + self._sent, int(elapsed_s * self._per_s) - self._sent
+        self._sent += due
+        return make_trades(self._exchange, first, due, self._begin_us, self._per_s)
+
+
+def _stream(stack: Process, minutes: float) -> tuple[Freshness, list[Sample]]:
     """Produce in real time; sample what becomes visible, after a minute that does not count."""
     producer = Producer({"bootstrap.servers": stack.broker.address, "linger.ms": 5})
-    codec, topic = TradeCodec(), trades_topic(_EXCHANGE)
-    freshness, memory = Freshness(), []
+    codec, samples = TradeCodec(), []
+    freshness = Freshness(stack.home, _list_tables(stack.rates))
     began = time.monotonic()
-    sent, next_sample, next_memory = 0, began + _WARM_UP_S, began + _WARM_UP_S
+    streams = {trades_topic(name): _Stream(name, per_s) for name, per_s in stack.rates.items()}
+    next_look = next_sample = began + _WARM_UP_S
     while (elapsed := time.monotonic() - began) < minutes * 60 + _WARM_UP_S:
-        due = int(elapsed * _PER_S) - sent
-        for trade in make_trades(_EXCHANGE, 1_000_000 + sent, due, 0):
-            fresh = trade.replace(timestamp_us=time.time_ns() // 1000)
-            producer.produce(topic, codec.encode(fresh), fresh.symbol.encode())
-        sent += due
+        for topic, stream in streams.items():
+            for trade in stream.list_due(elapsed):
+                producer.produce(topic, codec.encode(trade), trade.symbol.encode())
         producer.poll(0)
+        if time.monotonic() > next_look:
+            freshness.look()
+            next_look = time.monotonic() + 2
         if time.monotonic() > next_sample:
-            _sample(stack, freshness)
-            next_sample = time.monotonic() + 2
-        if time.monotonic() > next_memory:
-            memory.append(stack.rss_mb())
-            next_memory = time.monotonic() + 5
+            stack.check()
+            samples.append(_take_sample(stack))
+            next_sample = time.monotonic() + 5
         time.sleep(_TICK_S)
     producer.flush()
-    return freshness, memory
+    return freshness, samples
 
 
-def _sample(stack: Process, freshness: Freshness) -> None:
-    """Read, of every batch published since, how old its rows were when readers could see them."""
+def _list_tables(exchanges: Iterable[str]) -> dict[str, tuple[TableSpec, str]]:
+    tables = {"gold": (GOLD_TRADES, "timestamp")}
+    for name in exchanges:
+        tables[f"bronze {name}"] = bronze_trades(name), "kafka_timestamp"
+        tables[f"silver {name}"] = silver_trades(name), "timestamp"
+    return dict(sorted(tables.items()))
+
+
+def _take_sample(stack: Process) -> Sample:
     catalog = open_catalog(stack.home)
-    specs = {
-        "bronze": (bronze_trades(_EXCHANGE), "kafka_timestamp"),
-        "silver": (silver_trades(_EXCHANGE), "timestamp"),
-        "gold": (GOLD_TRADES, "timestamp"),
-    }
-    for layer, (spec, column) in specs.items():
-        table = load_table(catalog, spec)
-        assert table is not None
-        seen, ages = freshness.seen.setdefault(layer, set()), freshness.ages.setdefault(layer, [])
-        first_look = not seen
-        for entry in table.history():
-            snapshot = table.snapshot_by_id(entry.snapshot_id)
-            if snapshot is None or entry.snapshot_id in seen:
-                continue
-            seen.add(entry.snapshot_id)
-            if first_look or snapshot.summary is None or snapshot.summary.operation != "append":
-                continue
-            times = read_added_rows(table, entry.snapshot_id, [column])[column]
-            micros = pc.cast(times, "int64").to_pylist()
-            ages += [entry.timestamp_ms / 1000 - micro / 1e6 for micro in micros[::20]]
+    now = datetime.now(UTC)
+    # In the first seconds of an hour there is no file of it yet.
+    files = max(_count_files(catalog, now - timedelta(hours=back)) for back in (0, 1))
     catalog.close()
+    return Sample(stack.rss_mb(), files)
 
 
-def _count_files(catalog: SqlCatalog, closed: datetime) -> tuple[int, int]:
-    """Return the most files of Gold's hours of this stream, and those of the closed hour."""
+def _find_slope(values: Sequence[float]) -> float:
+    """Return the rise of a fitted line over the whole of the time, as a part of the mean."""
+    fitted = statistics.linear_regression(range(len(values)), values)
+    return fitted.slope * len(values) / statistics.mean(values)
+
+
+def _average(values: Sequence[float], parts: int = 10) -> list[float]:
+    size = len(values) / parts
+    cuts = [values[int(size * n) : max(int(size * (n + 1)), int(size * n) + 1)] for n in range(10)]
+    return [statistics.mean(cut) for cut in cuts]
+
+
+def _count_files(catalog: SqlCatalog, time: datetime) -> int:
+    """Return how many files Gold has of the hour of a time."""
     table = load_table(catalog, GOLD_TRADES)
     assert table is not None
     snapshot = table.current_snapshot()
     assert snapshot is not None
     hours = [int(file.partition[0]) for file in plan_data_files(table, snapshot.snapshot_id)]
-    closed_hour = int(closed.timestamp()) // 3600
-    newest = max(hours)
-    return hours.count(newest), hours.count(closed_hour)
+    return hours.count(int(time.timestamp()) // 3600)
 
 
-def _count_manifests(catalog: SqlCatalog) -> int:
+def _count_manifests(catalog: SqlCatalog, exchanges: Iterable[str]) -> int:
     """Return the manifests of the table that has most."""
     counts = []
-    for spec in (bronze_trades(_EXCHANGE), silver_trades(_EXCHANGE), GOLD_TRADES):
+    for spec, _ in _list_tables(exchanges).values():
         table = load_table(catalog, spec)
         snapshot = table.current_snapshot() if table is not None else None
         if table is not None and snapshot is not None:
@@ -278,9 +330,7 @@ def _count_gold(stack: Process) -> int:
 def _wait_for_gold(stack: Process, count: int) -> None:
     deadline = time.monotonic() + 300
     while True:
-        assert stack.lake is not None
-        if stack.lake.poll() is not None:
-            raise RuntimeError(stack.log.read_text()[-2000:])
+        stack.check()
         try:
             if _count_gold(stack) >= count:
                 return
