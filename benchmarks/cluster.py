@@ -16,7 +16,7 @@ from k2_medallion import GOLD_TRADES, LakeHome, LakeReader
 from tests.containers.cluster import check, open_cluster
 
 from .freshness import Freshness
-from .lake import read_options
+from .options import read_options
 from .report import Report
 
 if TYPE_CHECKING:

@@ -6,12 +6,15 @@ shortens the steady part, or the soak.
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -28,18 +31,22 @@ from k2_medallion.bronze_sink import BronzeSink
 from k2_medallion.catalog import load_table
 from k2_medallion.flow import MAX_OFFSETS_PER_BATCH
 from k2_medallion.fused import TradeSink
-from k2_medallion.gold import to_gold
+from k2_medallion.gold import count_ids, find_known, to_gold
 from k2_medallion.promotion import Promotion
 from k2_medallion.silver import judge, to_dead_letters, to_silver
 from k2_medallion.spark import table_name
 from k2_medallion.trade_contract import TradeContract
 from k2_schemas.topics import trades_topic
 
-from .lake_rig import TRADES_PER_S, BatchLog, Rig, make_trades, open_rig, run_flow
+from .lake_rig import TRADES_PER_S, BatchLog, Rig, open_rig, run_flow
+from .options import read_options
 from .report import Report
 
 _RECORDS = 1_000_000
 _BATCH = MAX_OFFSETS_PER_BATCH
+_DEDUP_BATCH = 20_000
+_HALF_STEP_US = 500_000 // TRADES_PER_S
+"""Every second trade of a batch has the time, and so the id, of one in Gold."""
 _PARTS = ("catch_up", "dedup", "steady", "recovery")
 
 
@@ -68,12 +75,6 @@ def run(report: Report, arguments: Sequence[str]) -> dict[str, float]:
         figures |= run_recovery(report)
     report.versions("pyspark", "pyiceberg", "duckdb", "confluent-kafka")
     return figures
-
-
-def read_options(arguments: Sequence[str]) -> dict[str, str]:
-    """Return `--name value` pairs."""
-    names = [argument.removeprefix("--") for argument in arguments[::2]]
-    return dict(zip(names, arguments[1::2], strict=True))
 
 
 def _catch_up(rig: Rig, report: Report) -> dict[str, float]:
@@ -237,51 +238,51 @@ def _copy_table(spark: SparkSession, spec: Any, name: str) -> str:
 
 
 def _dedup(rig: Rig, report: Report, rows: int) -> dict[str, float]:
-    """The same batches against a Gold of 1 M rows and one of `rows`, in turns."""
+    """The same batches against a Gold of 1 M rows of their exchange, and one of `rows`."""
     rig.add_exchange("d", 0)
-    catalog = open_catalog(rig.home)
-    promotion = Promotion("d", catalog, TradeContract.packaged())
     end_us = time.time_ns() // 1000
     _fill_gold(rig.spark, "D", 1_000_000, end_us)
-    small = _time_dedup(rig, promotion, end_us)
+    small = _time_dedup(rig, end_us)
     _fill_gold(rig.spark, "D", rows - 1_000_000, end_us - 1_000_000 * 1_000_000 // TRADES_PER_S)
-    large = _time_dedup(rig, promotion, end_us)
+    large = _time_dedup(rig, end_us)
     times = [
         [f"{name:,}", *(f"{s * 1000:,.0f}" for s in (statistics.median(found), max(found)))]
         for name, found in ((1_000_000, small), (rows, large))
     ]
     report.table(
-        "Deduplication of a batch of 20,000, ms", ["rows in Gold", "median", "slowest"], times
+        f"Finding the known ids of a batch of {_DEDUP_BATCH:,}, ms",
+        ["rows in Gold", "median", "slowest"],
+        times,
     )
     return {"dedup_50m_vs_1m": round(statistics.median(large) / statistics.median(small), 2)}
 
 
-def _time_dedup(rig: Rig, promotion: Promotion, end_us: int, rounds: int = 25) -> list[float]:
-    """Time the finding of known ids for batches, half of which Gold holds."""
-    import pyarrow as pa
-
-    from k2_medallion.gold import count_ids, find_known
-
+def _time_dedup(rig: Rig, end_us: int, rounds: int = 25) -> list[float]:
+    """Time the finding of known ids for batches, half of whose ids Gold holds."""
     taken = []
     for number in range(rounds + 3):
         begin_us = end_us - 5_000_000 - number * 100_000
-        trades = list(make_trades("d", number * 20_000, 20_000, begin_us - number * 20_000 * 500))
+        times_us = range(begin_us, begin_us + _DEDUP_BATCH * _HALF_STEP_US, _HALF_STEP_US)
         ids = pa.table(
             {
-                "message_id": [trade.message_id for trade in trades],
-                "timestamp": pa.array(
-                    [begin_us + 250 * n for n in range(len(trades))], pa.timestamp("us", "UTC")
-                ),
+                "message_id": [_make_id("D", time_us) for time_us in times_us],
+                "timestamp": pa.array(times_us, pa.timestamp("us", "UTC")),
             }
         )
         began = time.perf_counter()
-        tally = count_ids(ids)
         table = load_table(open_catalog(rig.home), GOLD_TRADES)
         assert table is not None
-        find_known(ids, table, "d", tally.ranges)
+        known = find_known(ids, table, "d", count_ids(ids).ranges)
         if number >= 3:
             taken.append(time.perf_counter() - began)
+        assert known.num_rows == _DEDUP_BATCH // 2
     return taken
+
+
+def _make_id(exchange: str, time_us: int) -> str:
+    """Return the message_id that `_fill_gold` gives the trade of a time."""
+    digest = hashlib.sha1(f"{exchange}|{time_us}".encode(), usedforsecurity=False)
+    return str(UUID(hex=digest.hexdigest()[:32]))
 
 
 def _fill_gold(spark: SparkSession, exchange: str, rows: int, end_us: int) -> None:

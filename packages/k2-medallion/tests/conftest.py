@@ -55,3 +55,20 @@ def write(home):
 
     yield append
     catalog.close()
+
+
+@pytest.fixture
+def publish(home, write):
+    """Return what appends a row under a batch's id, as the flows do; returns sequence numbers."""
+    catalog = open_catalog(home)
+
+    def append(spec, row, publish_id, key="wap.id"):
+        table = catalog.load_table(spec.identifier)
+        rows = pa.Table.from_pylist([row] if row else [], schema=table.schema().as_arrow())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Parquet writer option", UserWarning)
+            table.append(rows, snapshot_properties={key: publish_id})
+        return table.current_snapshot().sequence_number
+
+    yield append
+    catalog.close()

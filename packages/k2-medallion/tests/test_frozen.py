@@ -1,10 +1,8 @@
 """All questions see one state, and batches on their way are told from rows that are lost."""
 
-import warnings
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import pyarrow as pa
 import pytest
 
 from k2_medallion import (
@@ -13,7 +11,6 @@ from k2_medallion import (
     GOLD_TRADES,
     QueryError,
     bronze_trades,
-    open_catalog,
     silver_trades,
 )
 from k2_medallion.audit import audit_lake
@@ -22,23 +19,6 @@ from k2_medallion.frozen import FrozenLake
 BRONZE, SILVER = bronze_trades("binance"), silver_trades("binance")
 TOPIC = "market.crypto.trades.binance"
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def publish(home, write):
-    """Return what appends a row under a batch's id, as the flows do; returns sequence numbers."""
-    catalog = open_catalog(home)
-
-    def append(spec, row, publish_id, key="wap.id"):
-        table = catalog.load_table(spec.identifier)
-        rows = pa.Table.from_pylist([row] if row else [], schema=table.schema().as_arrow())
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Parquet writer option", UserWarning)
-            table.append(rows, snapshot_properties={key: publish_id})
-        return table.current_snapshot().sequence_number
-
-    yield append
-    catalog.close()
 
 
 def bronze_row(offset):

@@ -44,6 +44,7 @@ class Stage(ABC):
     def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
         self.promotion = promotion
         self._catalog = catalog
+        self._told = False
 
     @abstractmethod
     def promote(
@@ -63,6 +64,7 @@ class Stage(ABC):
         """
         upstream = self._list_upstream()
         carried = {spec.name: self._list_carried(spec) for spec in (*self.targets, *self.optional)}
+        self._tell_if_forgotten(upstream, carried)
         begin = self._find_begin(upstream, carried)
         at_end = begin == len(upstream) > 0
         if at_start and at_end and self._lacks_optional(upstream[-1], carried):
@@ -107,6 +109,28 @@ class Stage(ABC):
             if all(publish_id in carried[spec.name] for spec in self.targets):
                 return place
         return 0
+
+    def _tell_if_forgotten(
+        self, upstream: list[PublishedSnapshot], carried: dict[str, dict[str, int]]
+    ) -> None:
+        """Say, once, that the upstream table does not know the last batch that was promoted.
+
+        Our own maintenance keeps that one. Someone else has expired snapshots, or rolled the table
+        back, and batches that were never promoted may have gone from its history with it. Their
+        rows have not: those a replay finds.
+        """
+        known = {self.identify(published) for published in upstream}
+        newest = [list(carried[spec.name])[-1] for spec in self.targets if carried[spec.name]]
+        forgotten = [publish_id for publish_id in newest if publish_id not in known]
+        if forgotten and not self._told:
+            self._told = True
+            _log.error(
+                "upstream_forgotten",
+                flow=self.flow,
+                table=self.upstream.name,
+                publish_id=forgotten[0],
+                next_step="k2 verify tells whether rows are lacking, and k2 replay adds them",
+            )
 
     def _load(self, spec: TableSpec) -> Table:
         return require_table(self._catalog, spec)
