@@ -1,6 +1,7 @@
 """Whatever step an exchange's flow dies after, the next driver finishes it, once."""
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from k2_medallion import (
     DEAD_LETTERS,
@@ -144,6 +145,32 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
     assert successor.read_positions(spark, {0, 1}) == {0: 5, 1: 4}
     finish(successor, spark)
     assert holdings(spark) == AFTER_BOTH
+
+
+@pytest.mark.parametrize("published", [1, 2, 3, 4])
+def test_a_publish_whose_reply_is_lost_is_not_done_again(spark, sink, monkeypatch, published):
+    """The catalog has committed Bronze, dead letters, Silver or Gold; its answer never came."""
+    write_first(spark, sink())
+    original, calls = publish.publish_staged, []
+
+    def unanswered(*args, **kwargs):
+        done = original(*args, **kwargs)
+        calls.append(args)
+        if len(calls) == published:
+            raise Py4JNetworkError("Answer from Java side is empty")
+        return done
+
+    for module in (publish, promotion):
+        monkeypatch.setattr(module, "publish_staged", unanswered)
+    with pytest.raises(Py4JNetworkError):
+        write_second(spark, sink())
+    monkeypatch.undo()
+
+    successor = sink()
+    finish(successor, spark)
+
+    assert holdings(spark) == AFTER_BOTH
+    assert successor.read_positions(spark, {0, 1}) == {0: 5, 1: 4}
 
 
 def test_a_driver_that_dies_before_bronze_leaves_nothing(spark, sink, monkeypatch):
