@@ -50,6 +50,16 @@ _SETTINGS = {
     "spark.redaction.regex": r"(?i)secret|password|token|credential|access[._-]?key|jaas|ssl\.key",
 }
 
+_HUSHED = (
+    # A commit that lost a race against another flow is tried again, with a page of stack each time.
+    "org.apache.iceberg.util.Tasks",
+    # Each flow's pool is made when it is first named.
+    "org.apache.spark.scheduler.FairSchedulableBuilder",
+    # How long a batch took is in its own event.
+    "org.apache.spark.sql.execution.streaming.runtime.ProcessingTimeExecutor",
+)
+"""Classes whose warnings are everyday life here; their errors are still logged."""
+
 
 def table_name(spec: TableSpec) -> str:
     """Return the name by which Spark SQL knows a table."""
@@ -96,6 +106,7 @@ def open_session(
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     _give_secrets(session, home)
+    _hush(session)
     return session
 
 
@@ -130,6 +141,13 @@ def _give_secrets(session: SparkSession, home: LakeHome) -> None:
             # Into the context's settings: sessions made later take theirs from there.
             running.sc().conf().set(key, value)
             session.conf.set(key, value)
+
+
+def _hush(session: SparkSession) -> None:
+    jvm: Any = session.sparkContext._jvm
+    log4j = jvm.org.apache.logging.log4j
+    for name in _HUSHED:
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.ERROR)
 
 
 def _under(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:

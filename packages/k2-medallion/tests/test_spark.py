@@ -1,0 +1,24 @@
+"""A session is told at its start what a lake needs, and says what its reader needs to know."""
+
+import pytest
+
+pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+def warns(spark, name):
+    """Tell whether a class of the JVM may log warnings."""
+    log4j = spark.sparkContext._jvm.org.apache.logging.log4j
+    return log4j.LogManager.getLogger(name).isWarnEnabled()
+
+
+def test_everyday_retries_are_not_logged_and_other_warnings_are(spark):
+    """Flows that commit at one time is what a lake is for; a page of stack for each hides the rest.
+
+    The third class exists in this version of Spark: a name that is only written is hushed too.
+    """
+    assert not warns(spark, "org.apache.iceberg.util.Tasks")
+    assert not warns(spark, "org.apache.spark.scheduler.FairSchedulableBuilder")
+    executor = "org.apache.spark.sql.execution.streaming.runtime.ProcessingTimeExecutor"
+    assert spark.sparkContext._jvm.java.lang.Class.forName(executor)
+    assert not warns(spark, executor)
+    assert warns(spark, "org.apache.iceberg.SnapshotProducer")
