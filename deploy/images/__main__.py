@@ -1,8 +1,9 @@
 """Build K2's images from package registries alone: `hatch run images [NAME …]`.
 
-Everything is fetched on this machine and copied in, so a build needs no network and no certificate
-of this machine gets into an image. What has not changed since its image was made is not made again.
-Where no image registry can be reached, the base image is made by debootstrap (as root, on Debian).
+All that stands on the base is fetched on this machine and copied in, so its build needs no network
+and no certificate of this machine gets into an image. The base is Debian's own image where an image
+registry answers, and is made by debootstrap (as root, on Debian) where none does. What has not
+changed since its image was made is not made again.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main(names: Sequence[str]) -> None:
     unknown = set(names) - IMAGES.keys()
     if unknown:
         sys.exit(f"no image is called {min(unknown)}; there are: {', '.join(IMAGES)}")
+    _require("docker", "a container engine; deploy/start_engine.sh starts one on Debian")
     for name in _order(names or list(IMAGES)):
         build(name)
 
@@ -122,6 +124,7 @@ def _bootstrap(tag: str, digest: str) -> None:
         CACHE / "images" / f"{_SUITE}-{hashlib.sha256(_PACKAGES.encode()).hexdigest()[:8]}.tar"
     )
     if not archive.exists():
+        _require("debootstrap", "apt-get install debootstrap makes the base where none is pulled")
         with tempfile.TemporaryDirectory(prefix="k2-base-") as folder:
             root = Path(folder) / "root"
             _run(
@@ -136,6 +139,12 @@ def _bootstrap(tag: str, digest: str) -> None:
             os.replace(draft, archive)
     change = f"LABEL {_LABEL}={digest}"
     _run("docker", "import", "-c", change, "-c", 'CMD ["bash"]', archive, tag, quiet=True)
+
+
+def _require(program: str, what: str) -> None:
+    """End with one sentence if a program is not there."""
+    if shutil.which(program) is None:
+        sys.exit(f"{program} is not installed: {what}")
 
 
 def _run(*command: str | Path, quiet: bool = False, **environment: str) -> None:
@@ -154,6 +163,7 @@ def _fill_kafka(context: Path) -> None:
 def _fill_minio(context: Path) -> None:
     binary = CACHE / "images" / _MINIO.replace("/", "_") / "minio"
     if not binary.exists():
+        _require("go", "MinIO is built from its module; install Go, or set K2_MINIO_IMAGE")
         print("building MinIO from its Go module: about five minutes, once", flush=True)
         _run(
             *("go", "install", "-trimpath", "-ldflags", "-s -w", _MINIO),
@@ -197,6 +207,7 @@ def _fill_lake(context: Path) -> None:
 
 def _install(site: Path, *members: str) -> None:
     """Install members of this workspace, and what they need, for the images' Python."""
+    _require("uv", "pip install uv")
     _run("uv", "pip", "install", "-q", *_PYTHON, "--target", site, *(f"./{m}" for m in members))
 
 

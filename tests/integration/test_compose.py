@@ -1,6 +1,7 @@
 """The stack of `deploy/compose.yaml` is valid, and its parts are the images that we make."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -46,9 +47,22 @@ def test_the_stack_is_valid_and_stays_on_this_machine(tmp_path):
     found = config(KEYS, tmp_path)
 
     assert found.returncode == 0, found.stderr
-    assert "0.0.0.0:" not in found.stdout
+    published = re.findall(r"ports: \[(.+)\]", (DEPLOY / "compose.yaml").read_text())
+    assert len(published) == found.stdout.count("ports:")
+    places = [place.strip(' "') for ports in published for place in ports.split(",")]
+    assert [place for place in places if not place.startswith("127.0.0.1:")] == []
     for image in IMAGES.values():
         assert image in found.stdout
+
+
+@pytest.mark.parametrize("market", ["replay", "live"])
+def test_each_market_has_volumes_of_its_own(tmp_path, market):
+    """A lake of replayed trades is not the lake of an exchange; nor are positions and topics."""
+    found = config({**KEYS, "K2_MARKET": market}, tmp_path)
+
+    assert found.returncode == 0, found.stderr
+    for name in ("kafka", "minio", "feed-binance", "feed-kraken", "feed-coinbase", "lake"):
+        assert f"name: k2-{market}-{name}\n" in found.stdout
 
 
 def test_there_are_no_default_secrets(tmp_path):

@@ -164,6 +164,7 @@ def _drop_dead_letters() -> None:
 def _tolerate_data_loss() -> None:
     """Let Spark pass over offsets that are gone, as many pipelines are told to."""
     original = flow.Flow._read_stream
+    flow.check_positions = lambda *_: {}
 
     def read(self: Any, spark: Any) -> Any:
         reader = type(spark.readStream)

@@ -212,8 +212,9 @@ def test_what_came_again_is_left_out_and_counted(run_k2, letters, append):
 
 def test_a_kafka_that_is_silent_takes_nothing(run_k2, letters, monkeypatch):
     """One sentence, exit code 1, and what to do next."""
-    monkeypatch.setattr("k2_cli.requeue._FLUSH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("k2_cli.watermarks._TIMEOUT_S", 0.5)
     code, out, err = run_k2("dlq", "requeue", TOPIC, 0, 7, "--bootstrap", "127.0.0.1:9")
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "did not confirm 1 of the records" in err
+    assert "Kafka at 127.0.0.1:9 does not answer us" in err
+    assert "…PASSWORD" in err

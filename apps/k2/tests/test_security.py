@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from k2_cli.doctor import Finding
@@ -63,19 +64,68 @@ def test_a_secret_file_that_others_can_read_is_found(tmp_path: Path):
     assert find("Secret files", tmp_path, K2_KAFKA__PASSWORD_FILE=str(path)).well
 
 
-@pytest.mark.parametrize(("address", "is_well"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def note(pid: int, age_s: float = 0) -> str:
+    """Return what the stack notes of a process of its own."""
+    return json.dumps({"pid": pid, "born": psutil.Process(pid).create_time() - age_s})
+
+
+@pytest.mark.parametrize(
+    ("address", "is_well"),
+    [("127.0.0.1", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False)],
+)
 def test_a_process_that_listens_beyond_this_machine_is_found(
     tmp_path: Path, address: str, is_well: bool
 ):
-    """Of the processes that this home's stack has noted."""
-    with socket.socket() as server:
+    """Of the processes that this home's stack has noted; a JVM's sockets are of version six."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as server:
         server.bind((address, 0))
         server.listen()
         (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "lake.json").write_text(json.dumps({"pid": os.getpid(), "born": 0}))
+        (tmp_path / "run" / "lake.json").write_text(note(os.getpid()))
         finding = find("Listeners", tmp_path)
         assert finding.well == is_well
         assert is_well or f"{address}:{server.getsockname()[1]}" in finding.cure
+
+
+def test_another_process_of_the_same_number_is_not_ours(tmp_path: Path):
+    """Numbers are used again."""
+    with socket.socket() as server:
+        server.bind(("0.0.0.0", 0))
+        server.listen()
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "lake.json").write_text(note(os.getpid(), age_s=100))
+        assert find("Listeners", tmp_path).well
+
+
+@pytest.mark.parametrize("setting", ["[metrics]\nhost", "[lake]\nmetrics_host"])
+def test_a_configuration_that_asks_for_more_than_this_machine_is_found(
+    tmp_path: Path, setting: str
+):
+    """Also of a program that is not running."""
+    (tmp_path / "k2.toml").write_text(f'{setting} = "0.0.0.0"\n')
+    assert "k2.toml" in find("Listeners", tmp_path).cure
+    (tmp_path / "k2.toml").write_text(f'{setting} = "127.0.0.1"\n')
+    assert find("Listeners", tmp_path).well
+
+
+def test_a_secret_file_that_a_configuration_names_is_looked_at(tmp_path: Path):
+    """The authority's certificate beside it is for everybody."""
+    path, authority = tmp_path / "password", tmp_path / "ca.pem"
+    for file in (path, authority):
+        file.write_text("x")
+        file.chmod(0o644)
+    text = f'[kafka]\npassword_file = "{path}"\nca_file = "{authority}"\n'
+    (tmp_path / "k2.toml").write_text(text)
+    finding = find("Secret files", tmp_path, K2_KAFKA__CA_FILE=str(authority))
+    assert finding.cure == f"chmod 600 '{path}'"
+
+
+def test_a_far_kafka_of_a_configuration_is_found(tmp_path: Path):
+    """What the environment says comes before it."""
+    (tmp_path / "k2.toml").write_text('[kafka]\nbootstrap_servers = "kafka.example:9092"\n')
+    assert "kafka.example" in find("Kafka", tmp_path).cure
+    assert find("Kafka", tmp_path, K2_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:9092").well
 
 
 def test_a_far_kafka_without_tls_is_found(tmp_path: Path):

@@ -116,7 +116,7 @@ def test_a_kafka_that_is_silent_is_one_sentence(run_k2, trade, monkeypatch):
     code, out, err = run_k2("verify", "--json", "--bootstrap", "127.0.0.1:9")
 
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("k2: Kafka at 127.0.0.1:9 does not answer (")
+    assert err.startswith("k2: Kafka at 127.0.0.1:9 does not answer us (")
     assert "--offline" in err
 
 

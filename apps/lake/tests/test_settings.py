@@ -1,15 +1,17 @@
 """What the lake can be told, and how it says that it was told something wrong."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
-from k2_lake.__main__ import app
-from k2_lake.settings import read_settings
+from k2_lake.__main__ import _configure_logging, app
+from k2_lake.settings import SchemaSettings, read_settings
 
 SHARED = """
 [kafka]
@@ -158,3 +160,54 @@ def test_an_exchange_name_that_makes_no_table_is_refused(tmp_path, entries, comp
 
     with pytest.raises(ValidationError, match=complaint):
         read_settings(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '[lake.spark]\n"spark.authenticate.secret" = "canary"',
+        '[lake.spark]\n"spark.ssl.keyPassword" = "canary"',
+    ],
+)
+def test_a_secret_of_sparks_own_is_refused(config: Path, lines: str):
+    """It would be on the command line that starts the JVM; the sentence names it, not its value."""
+    config.write_text(SHARED + lines)
+    result = run(config)
+
+    assert result.exit_code == 1
+    assert "SPARK_CONF_DIR" in result.stderr
+    assert "canary" not in result.stderr
+
+
+def test_a_secret_among_java_options_is_refused(config: Path):
+    """As among Spark's settings."""
+    config.write_text(SHARED + 'java_options = ["-Djavax.net.ssl.trustStorePassword=canary"]')
+    result = run(config)
+
+    assert result.exit_code == 1
+    assert "trustStorePassword is a secret" in result.stderr
+    assert "canary" not in result.stderr
+
+
+def test_schemas_can_come_from_the_environment_alone():
+    """For commands that have no file: the same names as everywhere."""
+    told = {"K2_SCHEMAS__URL": "http://127.0.0.1:8080", "K2_SCHEMAS__FOLDER": ""}
+
+    assert SchemaSettings.from_environment(told) == SchemaSettings(url="http://127.0.0.1:8080")
+
+
+def test_a_traceback_on_a_terminal_shows_no_variables(monkeypatch: pytest.MonkeyPatch):
+    """The environment is one of them."""
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    monkeypatch.setattr(written, "isatty", lambda: True, raising=False)
+    _configure_logging()
+    secret = "canary" + "-in-a-variable"
+    try:
+        int(secret[:0])
+    except ValueError:
+        structlog.get_logger().error("failed", exc_info=True)
+    structlog.reset_defaults()
+
+    assert "ValueError: invalid literal" in written.getvalue()
+    assert "canary-in-a-variable" not in written.getvalue()

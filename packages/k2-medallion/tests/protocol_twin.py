@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 STALE_AFTER = 20
 SNAPSHOT_AGE = 60
-TARGETS = ("dlq", "silver", "gold")
 
 
 class FencedError(Exception):
@@ -29,6 +28,7 @@ class Rules:
     roll_forward: bool = True
     positions_from_tables: bool = True
     keep_needed: bool = True
+    write_down: bool = True
     refuse_stale: bool = True
     confirm: bool = True
     dead_letters: bool = True
@@ -51,6 +51,7 @@ class Table:
 
     snapshots: list[Snapshot] = field(default_factory=list)
     rows: list[object] = field(default_factory=list)
+    written: str | None = None
 
     def ids(self) -> dict[str, Snapshot]:
         """Return the batches that the table still knows."""
@@ -90,25 +91,41 @@ class World:
         return known[-1] if known else None
 
     def expire(self) -> None:
-        """Forget old snapshots, but none from the newest batch that all tables carry."""
+        """Forget old snapshots that nothing needs; first write down where the flow stands."""
         cutoff = self.now - SNAPSHOT_AGE
-        for table in (self.bronze, self.dlq, self.silver, self.gold):
-            needed = self.newest_finished(table) if self.rules.keep_needed else None
-            for place, snapshot in enumerate(table.snapshots):
-                unneeded = needed is not None and place < needed
-                if not self.rules.keep_needed:
-                    unneeded = True
-                if unneeded and snapshot.staged_at < cutoff:
-                    snapshot.expired = True
+        known, place = find_begin(self)
+        finished = known[place - 1].publish_id if place else None
+        pending = {found.publish_id for found in known[place:]}
+        held = self.gold.ids().get(finished or "")
+        if self.rules.write_down and held is not None and held.staged_at < cutoff:
+            for table in (self.dlq, self.silver, self.gold):
+                table.written = finished
+        is_written = not self.rules.write_down or self.gold.written == finished
+        self._forget(self.bronze, pending | {finished} if pending or not is_written else set())
+        for table in (self.dlq, self.silver, self.gold):
+            is_written = not self.rules.write_down or table.written == finished
+            self._forget(table, pending if is_written else pending | {finished})
 
-    def newest_finished(self, table: Table) -> int | None:
-        """Return the place in a table of the newest batch that every table carries."""
-        tables = [getattr(self, name).ids() for name in TARGETS]
-        for snapshot in reversed(self.bronze.snapshots):
-            if all(snapshot.publish_id in ids for ids in tables):
-                places = [found.publish_id for found in table.snapshots]
-                return places.index(snapshot.publish_id)
-        return None
+    def _forget(self, table: Table, needed: set[str | None]) -> None:
+        """Expire what is old and before everything needed."""
+        for snapshot in table.snapshots:
+            if self.rules.keep_needed and snapshot.publish_id in needed and not snapshot.expired:
+                return
+            if snapshot.staged_at < self.now - SNAPSHOT_AGE:
+                snapshot.expired = True
+
+
+def find_begin(world: World) -> tuple[list[Snapshot], int]:
+    """Return the batches that Bronze knows, and how many of them are in every table.
+
+    Gold says it: it is published last.
+    """
+    known = [found for found in world.bronze.snapshots if not found.expired]
+    finished = {*world.gold.ids(), world.gold.written}
+    for place in range(len(known), 0, -1):
+        if known[place - 1].publish_id in finished:
+            return known, place
+    return known, 0
 
 
 def run_driver(world: World) -> Iterator[str]:
@@ -120,8 +137,11 @@ def run_driver(world: World) -> Iterator[str]:
     position = len(world.bronze.rows) if world.rules.positions_from_tables else world.checkpoint
     while position < len(world.topic):
         yield "batch planned"
-        if world.rules.confirm and world.newest_id() != newest:
-            raise FencedError
+        if world.rules.confirm:
+            found = world.newest_id()
+            beyond = len(world.bronze.rows) > position if found is None else found != newest
+            if beyond:
+                raise FencedError
         since = world.now
         end = min(len(world.topic), position + world.chance.randint(1, 5))
         mine = Snapshot(f"k2:{position}", world.topic[position:end], world.now, end)
@@ -138,12 +158,8 @@ def run_driver(world: World) -> Iterator[str]:
 
 def list_pending(world: World) -> list[Snapshot]:
     """Return the Bronze batches after the newest that all tables carry."""
-    known = [found for found in world.bronze.snapshots if not found.expired]
-    tables = [getattr(world, name).ids() for name in TARGETS]
-    for place in range(len(known), 0, -1):
-        if all(known[place - 1].publish_id in ids for ids in tables):
-            return known[place:]
-    return known
+    known, begin = find_begin(world)
+    return known[begin:]
 
 
 def promote(world: World, batch: Snapshot, since: int) -> Iterator[str]:

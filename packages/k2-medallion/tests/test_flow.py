@@ -13,7 +13,7 @@ from k2_medallion import (
     open_catalog,
 )
 from k2_medallion.flow import Batch, Flow
-from k2_medallion.offsets import check_positions, claim_topic, read_offset_log
+from k2_medallion.offsets import TopicState, check_positions, claim_topic, read_offset_log
 
 
 class StubSink:
@@ -90,10 +90,16 @@ def test_a_partition_that_only_one_driver_has_seen_does_not_change_the_id():
 
 def test_tables_ahead_of_their_topic_stop_the_flow():
     """A topic made anew has other records under the same offsets."""
-    check_positions("t", {0: 5}, {0: 5})
+
+    def state(earliest, latest):
+        return TopicState("id", {0: earliest}, {0: latest})
+
+    assert check_positions(state(0, 5), "t", {0: 5}) == {}
+    assert check_positions(state(5, 5), "t", {0: 5}) == {}
+    assert check_positions(state(7, 9), "t", {0: 5}) == {0: (5, 7)}
 
     with pytest.raises(TopicReplacedError, match="partition 0 ends at offset 4, the tables hold 5"):
-        check_positions("t", {0: 5}, {0: 4})
+        check_positions(state(0, 4), "t", {0: 5})
 
 
 def test_a_topic_of_another_id_is_refused(home):

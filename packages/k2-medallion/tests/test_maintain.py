@@ -3,14 +3,18 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pyspark.sql import functions as F
 
 from k2_medallion import DEAD_LETTERS, GOLD_TRADES, all_tables, bronze_trades, open_catalog
 from k2_medallion import maintain as module
 from k2_medallion.catalog import load_table
+from k2_medallion.deadletters import DeadLetterSink
+from k2_medallion.errors import FencedError
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.maintain import Maintenance
 from k2_medallion.promotion import Promotion
+from k2_medallion.published import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.stage import FusedStage
 from k2_medallion.testing import KafkaRecord, kafka_frame
@@ -22,6 +26,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWar
 
 CODEC = TradeCodec()
 BRONZE = bronze_trades("binance")
+KRAKEN = {"exchange": "KRAKEN", "symbol": "BTC/USD", "pair": "BTC/USD"}
 LATER = datetime.now(UTC) + timedelta(days=1)
 
 
@@ -44,13 +49,38 @@ def maintenance(catalog):
     return Maintenance(catalog, all_tables(["binance"]), [stage])
 
 
-def write(spark, sink, place, received_at=None, count=2):
-    """Write a batch of trades out of order at a place of partition 0."""
+def fused_sink(spark, catalog, exchange):
+    """Open an exchange's sink as a driver that starts now."""
+    sink = TradeSink(Promotion(exchange, catalog, TradeContract.packaged()), catalog)
+    sink.read_positions(spark, {0})
+    return sink
+
+
+def open_dead_letters(spark, catalog):
+    """Open the sink of the dead-letter topic, and let it find its place."""
+    sink = DeadLetterSink(catalog)
+    sink.read_positions(spark, {0})
+    return sink
+
+
+def write_dead(spark, sink, place):
+    """Write a batch of one dead letter."""
+    record = KafkaRecord(0, place, b"junk")
+    rows = kafka_frame(spark, sink.topic, [record])
+    headers = F.array().cast("array<struct<key: string, value: binary>>")
+    sink.write(rows.withColumn("headers", headers), Batch(sink.flow, {0: place}, {0: place + 1}))
+
+
+def write(spark, sink, place, received_at=None, count=2, dead=0):
+    """Write a batch of trades out of order at a place of partition 0, then some that are none."""
+    venue = KRAKEN if sink.flow.endswith("kraken") else {}
     times = [EXAMPLE_TIME_US + (place + n) * 1000 for n in range(count)][::-1]
     records = [
-        KafkaRecord(0, place + n, CODEC.encode(make_trade(place + n, timestamp_us=time)))
+        KafkaRecord(0, place + n, CODEC.encode(make_trade(place + n, timestamp_us=time, **venue)))
         for n, time in enumerate(times)
     ]
+    records += [KafkaRecord(0, place + count + n, b"junk") for n in range(dead)]
+    count += dead
     options = {} if received_at is None else {"received_at": received_at}
     rows = kafka_frame(spark, sink.topic, records, **options)
     sink.write(rows, Batch(sink.flow, {0: place}, {0: place + count}))
@@ -129,8 +159,9 @@ def test_a_batch_staged_before_a_compaction_is_published_after_it(
     assert len(rows_of(spark, BRONZE)) == len(rows_of(spark, GOLD_TRADES)) == 8
 
 
-def test_expiry_keeps_what_the_flow_needs(spark, catalog, sink, maintenance):
-    """Everything but the newest finished batch goes; the next batch and roll-forward still work."""
+def test_expiry_keeps_what_the_flow_needs(spark, catalog, sink, maintenance, monkeypatch):
+    """Everything but the newest batch goes; the next batch and roll-forward still work."""
+    monkeypatch.setattr(module, "_KEPT_SNAPSHOTS", 1)
     for batch in range(4):
         write(spark, sink, 2 * batch)
 
@@ -140,6 +171,49 @@ def test_expiry_keeps_what_the_flow_needs(spark, catalog, sink, maintenance):
     list(sink._stage.finish_pending(spark))
     write(spark, sink, 8)
     assert len(rows_of(spark, GOLD_TRADES)) == 10
+
+
+def test_a_silent_exchange_keeps_no_snapshots_of_shared_tables(
+    spark, catalog, sink, maintenance, monkeypatch
+):
+    """Where its flow stands is written down; it is not done again, and its next batch works."""
+    monkeypatch.setattr(module, "_KEPT_SNAPSHOTS", 1)
+    write(spark, sink, 0, dead=1)
+    before = [rows_of(spark, spec) for spec in (BRONZE, DEAD_LETTERS, GOLD_TRADES)]
+    own = fused_sink(spark, catalog, "kraken")
+    for batch in range(2):
+        write(spark, own, 2 * batch)
+
+    list(maintenance.expire(spark, LATER))
+
+    for spec in (DEAD_LETTERS, GOLD_TRADES):
+        assert len(load_table(catalog, spec).snapshots()) == 1, spec.name
+    successor = fused_sink(spark, catalog, "binance")
+    assert list(successor._stage.finish_pending(spark)) == []
+    write(spark, successor, 3)
+    after = [rows_of(spark, spec) for spec in (BRONZE, DEAD_LETTERS, GOLD_TRADES)]
+    assert [len(rows) for rows in after] == [len(before[0]) + 2, len(before[1]), len(before[2]) + 6]
+
+
+def test_a_dead_letter_after_an_hour_without_any_is_taken(spark, catalog, maintenance, monkeypatch):
+    """The table has forgotten the flow's last batch; its rows say that nobody else has published.
+
+    A driver that slept meanwhile finds rows beyond its place, and is fenced.
+    """
+    monkeypatch.setattr(module, "_KEPT_SNAPSHOTS", 1)
+    driver, sleeper = (open_dead_letters(spark, catalog) for _ in range(2))
+    write_dead(spark, driver, 0)
+    write_dead(spark, sleeper, 0)
+    write(spark, fused_sink(spark, catalog, "kraken"), 0)
+    list(maintenance.expire(spark, LATER))
+    assert not list_published(load_table(catalog, DEAD_LETTERS), DeadLetterSink.flow)
+
+    write_dead(spark, driver, 1)
+    write(spark, fused_sink(spark, catalog, "kraken"), 2)
+    list(maintenance.expire(spark, LATER))
+    with pytest.raises(FencedError):
+        write_dead(spark, sleeper, 1)
+    assert len(rows_of(spark, DEAD_LETTERS)) == 2
 
 
 def test_expiry_keeps_unfinished_batches(spark, catalog, sink, maintenance, monkeypatch):

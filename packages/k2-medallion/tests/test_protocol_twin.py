@@ -37,6 +37,7 @@ def test_twenty_thousand_schedules():
         "roll_forward",
         "positions_from_tables",
         "keep_needed",
+        "write_down",
         "refuse_stale",
         "confirm",
         "dead_letters",

@@ -10,6 +10,7 @@ from k2_medallion import (
     open_catalog,
     silver_trades,
 )
+from k2_medallion.errors import ConservationError, SchemaLackingError
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.promotion import Promotion
@@ -103,3 +104,44 @@ def test_only_the_range_is_replayed(spark, promotion, filled):
     assert replay(spark, promotion, end=moment) == 0
     assert replay(spark, promotion, start=moment + second) == 0
     assert replay(spark, promotion, start=moment, end=moment + second) == 3
+
+
+def test_rows_of_a_schema_that_is_not_known_here_are_not_made_dead(spark, promotion, filled):
+    """A registry knew it when they were read: their bytes would become dead letters beside them."""
+    silver = TABLES[0]
+    spark.sql(f"UPDATE {table_name(silver)} SET schema_id = 77 WHERE trade_id = '2'")
+    before = holdings(spark)
+
+    with pytest.raises(SchemaLackingError, match=r"schema id 77.*K2_SCHEMAS__URL"):
+        replay(spark, promotion)
+    assert holdings(spark) == before
+
+
+def test_what_has_died_stays_dead(spark, promotion, filled):
+    """A rule was mended since: the record would be accepted today, and be in both tables."""
+    silver, dead = TABLES[:2]
+    spark.sql(f"DELETE FROM {table_name(silver)} WHERE trade_id = '2'")
+    spark.sql(f"DELETE FROM {table_name(GOLD_TRADES)} WHERE trade_id = '2'")
+    spark.sql(f"UPDATE {table_name(dead)} SET kafka_offset = 2 WHERE kafka_offset = 4")
+    before = holdings(spark)
+
+    reports = list(Replay(promotion()).run(spark))
+
+    assert [(r.silver, r.dead_letters, r.gold) for r in reports] == [(0, 1, 0)]
+    assert holdings(spark)[silver.name] == before[silver.name]
+
+
+def test_rows_beyond_what_bronze_has_stop_it(spark, promotion, filled):
+    """A rule was made stricter since: what Silver holds would die as well. Nothing is published."""
+    silver, dead = TABLES[:2]
+    columns = ", ".join(
+        "'another' AS message_id" if name == "message_id" else name for name in silver.column_names
+    )
+    table = table_name(silver)
+    spark.sql(f"INSERT INTO {table} SELECT {columns} FROM {table} WHERE trade_id = '2'")
+    spark.sql(f"DELETE FROM {table_name(dead)} WHERE kafka_offset = 4")
+    before = holdings(spark)
+
+    with pytest.raises(ConservationError, match="expected 6 rows, found 7"):
+        replay(spark, promotion)
+    assert holdings(spark) == before

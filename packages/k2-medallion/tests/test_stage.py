@@ -1,11 +1,21 @@
 """Where a stage stands is in its own tables; what it cannot know, it says."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from structlog.testing import capture_logs
 
-from k2_medallion import DEAD_LETTERS, bronze_trades, open_catalog, silver_trades
+from k2_medallion import (
+    DEAD_LETTERS,
+    GOLD_CANDLES,
+    GOLD_TRADES,
+    bronze_trades,
+    open_catalog,
+    silver_trades,
+)
+from k2_medallion.frozen import find_cut
 from k2_medallion.promotion import Promotion
-from k2_medallion.stage import SilverStage
+from k2_medallion.stage import GoldStage, SilverStage
 from k2_medallion.trade_contract import TradeContract
 
 BRONZE, SILVER = bronze_trades("binance"), silver_trades("binance")
@@ -75,3 +85,53 @@ def test_an_upstream_table_that_forgot_where_the_stage_stands_is_told_once(home,
     assert told["event"] == "upstream_forgotten"
     assert told["table"] == BRONZE.name
     assert "k2 replay" in told["next_step"]
+
+
+def test_a_batch_without_candles_is_done_again_at_a_start_whatever_waits(home, write, publish):
+    """Silver went on before Gold's driver died: the minutes of its last batch lack late trades."""
+    catalog = open_catalog(home)
+    stage = GoldStage(Promotion("binance", catalog, TradeContract.packaged()), catalog)
+    numbers = [publish(SILVER, None, f"k2:silver-binance:{n}") for n in (1, 2)]
+    publish(GOLD_TRADES, None, f"k2:gold-binance:{numbers[0]}")
+
+    def list_numbers(**options):
+        pending = stage.list_pending(**options)
+        return [int(guard.publish_id.rpartition(":")[2]) for _, guard in pending]
+
+    assert list_numbers() == numbers[1:]
+    assert list_numbers(at_start=True) == numbers
+    publish(GOLD_CANDLES, None, f"k2:gold-binance:{numbers[0]}")
+    assert list_numbers(at_start=True) == numbers[1:]
+    catalog.close()
+
+
+def test_where_a_stage_stands_is_written_down_before_it_is_forgotten(home, stage, publish):
+    """Not while its last batch is young: a second driver may have it in hand."""
+    promote_first(publish)
+    stage.write_down(datetime.now(UTC) - timedelta(hours=1))
+    assert stage.find_needed(DEAD_LETTERS) is not None
+
+    stage.write_down(datetime.now(UTC) + timedelta(seconds=1))
+    assert [stage.find_needed(spec) for spec in (BRONZE, DEAD_LETTERS, SILVER)] == [None] * 3
+    publish(DEAD_LETTERS, None, "k2:deadletter:")
+    expire_all_but_newest(home, DEAD_LETTERS)
+    publish(SILVER, None, "k2:replay-binance:")
+    expire_all_but_newest(home, SILVER)
+
+    with capture_logs() as logs:
+        assert stage.list_pending(at_start=True) == []
+        number = publish(BRONZE, None, "k2:bronze-binance:0=1")
+        assert list_ids(stage) == [f"k2:silver-binance:{number}"]
+    assert logs == []
+    assert stage.find_needed(BRONZE) is not None
+
+
+def test_verify_reads_what_is_written_down(home, stage, publish):
+    """Or a batch that Silver has would count as on its way for ever."""
+    promote_first(publish)
+    stage.write_down(datetime.now(UTC) + timedelta(seconds=1))
+    publish(SILVER, None, "k2:replay-binance:")
+    expire_all_but_newest(home, SILVER)
+    bronze, silver = (open_catalog(home).load_table(spec.identifier) for spec in (BRONZE, SILVER))
+
+    assert find_cut(bronze, silver, "binance", ("bronze", "silver")).pending_batches == 0

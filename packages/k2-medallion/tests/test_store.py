@@ -2,7 +2,7 @@
 
 import pytest
 
-from k2_medallion import CatalogError, LakeHome, ObjectStore
+from k2_medallion import GOLD_TRADES, CatalogError, LakeHome, LakeReader, ObjectStore
 from k2_medallion.duck import open_duck
 
 KEYS = {"access_key": "key", "secret_key": "canary"}
@@ -61,3 +61,31 @@ def test_duckdb_reads_where_the_home_is():
         assert duck.list_filesystems() == ["s3"]
     with open_duck(LakeHome(path=None).file_io) as duck:  # type: ignore[arg-type]
         assert duck.list_filesystems() == []
+
+
+def test_a_key_can_be_a_files_content(tmp_path):
+    """As k2-lake takes it; one in the environment comes first."""
+    path = tmp_path / "key"
+    path.write_text("canary\n")
+    told = {
+        "K2_STORE__WAREHOUSE": "s3://lake/wh",
+        "K2_STORE__ENDPOINT": "http://127.0.0.1:9000",
+        "K2_STORE__ACCESS_KEY": "key",
+        "K2_STORE__ACCESS_KEY_FILE": "/not/looked/at",
+        "K2_STORE__SECRET_KEY_FILE": str(path),
+    }
+    assert ObjectStore.from_environment(told) == STORE
+    path.write_text("")
+    with pytest.raises(CatalogError, match=f"{path} is empty"):
+        ObjectStore.from_environment(told)
+    with pytest.raises(CatalogError, match="/no/such/file: No such file"):
+        ObjectStore.from_environment({**told, "K2_STORE__SECRET_KEY_FILE": "/no/such/file"})
+
+
+def test_a_store_that_does_not_answer_is_our_own_error(home, write):
+    """Of the library's there are many, and each would be a traceback."""
+    (metadata,) = (home.path / "warehouse" / "market" / GOLD_TRADES.name / "metadata").glob("0*")
+    with LakeReader(home) as lake:
+        metadata.unlink()
+        with pytest.raises(CatalogError, match=r"gold_crypto_trades: .*K2_STORE__ENDPOINT"):
+            lake.sql("SELECT 1 FROM gold_crypto_trades")

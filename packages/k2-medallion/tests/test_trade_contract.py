@@ -13,6 +13,7 @@ from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.promotion import Promotion
 from k2_medallion.spark import table_name
+from k2_medallion.stage import FusedStage
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.trade_contract import TradeContract
 from k2_schemas import FileRegistry, TradeCodec
@@ -85,6 +86,23 @@ def test_a_schema_with_nullable_fields_adds_columns(folder):
     assert contract.added_columns == (("venue_flag", "string"), ("lot_size", "long"))
 
 
+def test_garbage_does_not_make_us_ask_for_ever(folder):
+    """Each question to a server takes milliseconds; a batch may hold 200,000 ids of garbage."""
+    asked = []
+
+    class Counting(FileRegistry):
+        def get(self, schema_id):
+            asked.append(schema_id)
+            return super().get(schema_id)
+
+    contract = TradeContract(lambda: Counting.from_folder(folder))
+    asked.clear()
+    add_schema(folder, "trade_v3.avsc", V3_TEXT, 7, 2)
+
+    assert contract.learn([*range(10_000, 110_000), 7])
+    assert len(asked) == 100
+
+
 @pytest.mark.parametrize(
     ("text", "subject"),
     [
@@ -100,6 +118,31 @@ def test_a_schema_that_breaks_the_contract_stays_unknown(folder, text, subject):
 
     assert not contract.learn([7])
     assert contract.ids == (1,)
+
+
+@spark_test
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_crash_after_silver_loses_no_new_column(spark, home, folder, monkeypatch):
+    """The next driver has not learned the schema; Silver's rows say what Gold is to have."""
+    catalog = open_catalog(home)
+    add_schema(folder, "trade_v3.avsc", V3_TEXT, 7, 2)
+    sink = TradeSink(Promotion("binance", catalog, contract_of(folder)), catalog)
+    new = encode_v3(make_trade(3), venue_flag="auction", lot_size=4)
+    rows = kafka_frame(spark, sink.topic, [KafkaRecord(0, 0, new)])
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Promotion, "publish_gold", die)
+        with pytest.raises(KeyboardInterrupt):
+            sink.write(rows, Batch(sink.flow, {0: 0}, {0: 1}))
+    unknowing = Promotion("binance", catalog, TradeContract.packaged())
+    list(FusedStage(unknowing, catalog).finish_pending(spark))
+
+    columns = ("trade_id", "venue_flag", "lot_size")
+    gold = spark.table(table_name(GOLD_TRADES)).select(*columns).collect()
+    assert [tuple(row) for row in gold] == [("3", "auction", 4)]
 
 
 @spark_test

@@ -9,6 +9,7 @@ from k2_schemas import SecretInTextError
 from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 SASL = {"security_protocol": "SASL_SSL", "username": "k2", "password": 'p"w\\d'}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----"
 
 
 def test_without_more_it_is_this_machines_plain_broker():
@@ -25,7 +26,7 @@ def test_without_more_it_is_this_machines_plain_broker():
 def test_both_clients_are_told_the_same(tmp_path: Path):
     """User, password and authority; Java's line is quoted, its certificates are text."""
     ca_file = tmp_path / "ca.pem"
-    ca_file.write_text("-----BEGIN CERTIFICATE-----\n")
+    ca_file.write_text(f"Autorité de test\n{CERTIFICATE}\n\nanother\n{CERTIFICATE}\n", "utf-8")
     settings = KafkaSettings(**SASL, ca_file=ca_file)
 
     assert settings.librdkafka_settings() == {
@@ -40,7 +41,7 @@ def test_both_clients_are_told_the_same(tmp_path: Path):
         "org.apache.kafka.common.security.scram.ScramLoginModule required "
         'username="k2" password="p\\"w\\\\d";'
     )
-    assert java["ssl.truststore.certificates"] == "-----BEGIN CERTIFICATE-----\n"
+    assert java["ssl.truststore.certificates"] == f"{CERTIFICATE}\n{CERTIFICATE}"
 
 
 def test_a_password_can_be_a_files_content(tmp_path: Path):
@@ -57,7 +58,7 @@ def test_a_password_can_be_a_files_content(tmp_path: Path):
     [
         ({"security_protocol": "SASL_SSL", "username": "k2"}, "K2_KAFKA__PASSWORD"),
         ({"password_file": "/no/such/file"}, "/no/such/file"),
-        ({"ca_file": "/no/such/file"}, "is no file"),
+        ({"ca_file": "/no/such/file"}, "/no/such/file: No such file"),
         ({"user": "k2"}, "Extra inputs"),
     ],
 )
@@ -65,6 +66,14 @@ def test_what_is_wrong_is_said_at_the_start(wrong: dict[str, str], said: str):
     """Before anything is connected to."""
     with pytest.raises(ValidationError, match=said):
         KafkaSettings(**wrong)
+
+
+def test_an_authority_that_is_not_pem_is_said_at_the_start(tmp_path: Path):
+    """A DER file is bytes that no client of Java takes as text."""
+    path = tmp_path / "ca.der"
+    path.write_bytes(b"0\x82\x03\xff")
+    with pytest.raises(ValidationError, match="holds no certificate in PEM form"):
+        KafkaSettings(ca_file=path)
 
 
 def test_a_secret_is_in_no_text_of_the_settings(tmp_path: Path):
@@ -77,8 +86,8 @@ def test_a_secret_is_in_no_text_of_the_settings(tmp_path: Path):
 
 def test_a_secret_in_a_configurations_text_is_refused(tmp_path: Path):
     """The sentence names the variable and the key that take its place."""
-    document = {"kafka": {"password": "x"}}
-    with pytest.raises(SecretInTextError, match="K2_KAFKA__PASSWORD") as caught:
-        refuse_secrets(tmp_path / "k2.toml", document, ["store.secret_key", "kafka.password"])
+    for table, key in (("kafka", "password"), ("store", "access_key"), ("store", "secret_key")):
+        with pytest.raises(SecretInTextError, match=f"K2_{table}__{key}".upper()) as caught:
+            refuse_secrets(tmp_path / "k2.toml", {table: {key: "x"}})
 
-    assert "kafka.password_file" in str(caught.value)
+        assert f"{table}.{key}_file" in str(caught.value)

@@ -145,12 +145,17 @@ def _configure_logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer(),
+            _render_for_people() if on_terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         # Looked up for each logger: whoever runs us may have put another stderr in place.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+
+
+def _render_for_people() -> structlog.dev.ConsoleRenderer:
+    """Tracebacks without variables: the environment, and the secrets in it, is among them."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _name_problems(error: ValidationError) -> str:

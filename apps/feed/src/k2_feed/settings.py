@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -72,7 +72,7 @@ class FeedSettings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     feed: ContinuitySettings = ContinuitySettings()
     lake: dict[str, Any] = Field(default_factory=dict)
-    store: dict[str, Any] = Field(default_factory=dict)
+    store: dict[str, SecretStr] = Field(default_factory=dict)
     schemas: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("exchanges")
@@ -102,7 +102,7 @@ def read_settings(path: Path) -> FeedSettings:
 
     Raises `k2_schemas.SecretInTextError` for a secret in the file.
     """
-    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")), ["kafka.password"])
+    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")))
 
     class FromFile(FeedSettings):
         model_config = SettingsConfigDict(toml_file=path)

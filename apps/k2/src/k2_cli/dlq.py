@@ -112,7 +112,8 @@ def show(
         return
     row = {name: value for name, value in letter.row.items() if name != "raw_record"}
     shown: dict[str, Any] = row | {"returned": returns.get(place, 0)} | read_record(letter.raw)
-    typer.echo(json.dumps(shown, indent=2, default=to_text, ensure_ascii=False))
+    # Escaped beyond ASCII: a stranger wrote it, and terminals obey more than JSON forbids.
+    typer.echo(json.dumps(shown, indent=2, default=to_text))
 
 
 @app.command()

@@ -6,7 +6,7 @@ CommandError
 ├── ChildDiedError      a process of the local stack ended by itself
 ├── StalledError        nothing has moved for too long
 ├── KafkaSettingsError  what the environment says of Kafka does not fit together
-├── KafkaSilentError    Kafka does not answer
+├── KafkaSilentError    Kafka does not answer, or refuses us
 └── RequeueError        Kafka did not take dead letters back
 """
 
@@ -72,14 +72,15 @@ class KafkaSettingsError(CommandError):
 
 
 class KafkaSilentError(CommandError):
-    """Kafka does not answer."""
+    """Kafka does not answer, or refuses us."""
 
     def __init__(self, bootstrap_servers: str, reason: str) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.reason = reason
         super().__init__(
-            f"Kafka at {bootstrap_servers} does not answer ({reason}); start it, or name another "
-            "with --bootstrap (k2 verify --offline needs none)"
+            f"Kafka at {bootstrap_servers} does not answer us ({reason}); start it, name another "
+            "with --bootstrap, or correct how it is spoken to: K2_KAFKA__SECURITY_PROTOCOL, "
+            "…USERNAME, …PASSWORD, …CA_FILE (k2 verify --offline asks no Kafka)"
         )
 
 

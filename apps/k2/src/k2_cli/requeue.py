@@ -23,6 +23,7 @@ from .dead_letter import (
 )
 from .errors import RequeueError
 from .options import ClientSettings
+from .watermarks import check_answers
 
 HEADER_REQUEUED_FROM = "k2-requeued-from"
 
@@ -62,7 +63,11 @@ def plan_requeueing(lake: LakeReader, letters: Sequence[DeadLetter], *, again: b
 
 
 def requeue(bootstrap_servers: str, plan: Requeueing, client: ClientSettings | None = None) -> None:
-    """Produce the letters again and wait until Kafka has them all; raise `RequeueError` if not."""
+    """Produce the letters again and wait until Kafka has them all; raise `RequeueError` if not.
+
+    Raises `KafkaSilentError`, with nothing produced, if Kafka does not answer.
+    """
+    check_answers(bootstrap_servers, client)
     failures: list[str] = []
 
     def note(error: KafkaError | None, _message: Message) -> None:

@@ -24,10 +24,9 @@ def read_offset_ranges(
 
     Raises `KafkaSilentError` when Kafka does not answer in time, or does not trust us, or we it.
     """
+    check_answers(bootstrap_servers, client)
     told: dict[str, Any] = {**(client or {}), "bootstrap.servers": bootstrap_servers}
     try:
-        if client is not None:
-            check_brokers(bootstrap_servers, client, _TIMEOUT_S)
         admin = AdminClient({**told, "log_level": 0})
         known = admin.list_topics(timeout=_TIMEOUT_S).topics
         places = [
@@ -38,11 +37,17 @@ def read_offset_ranges(
         ]
         lows = _list_offsets(admin, places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         highs = _list_offsets(admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    except BrokerSilentError as error:
-        raise KafkaSilentError(bootstrap_servers, error.reason) from error
     except KafkaException as error:
         raise KafkaSilentError(bootstrap_servers, error.args[0].str()) from error
     return {place: OffsetRange(low, highs[place]) for place, low in lows.items()}
+
+
+def check_answers(bootstrap_servers: str, client: ClientSettings | None) -> None:
+    """Raise `KafkaSilentError` when Kafka does not answer in time, or refuses us, or we it."""
+    try:
+        check_brokers(bootstrap_servers, client, _TIMEOUT_S)
+    except BrokerSilentError as error:
+        raise KafkaSilentError(bootstrap_servers, error.reason) from error
 
 
 def _list_offsets(

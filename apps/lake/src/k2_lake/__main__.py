@@ -76,7 +76,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 def _configure_logging() -> None:
     """Log to stderr: for people on a terminal, JSON lines everywhere else."""
-    for_people = [structlog.dev.ConsoleRenderer()]
+    for_people = [_render_for_people()]
     for_machines = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[
@@ -88,6 +88,11 @@ def _configure_logging() -> None:
         # Looked up for each logger: whoever runs us may have put another stderr in place.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+
+
+def _render_for_people() -> structlog.dev.ConsoleRenderer:
+    """Tracebacks without variables: the environment, and the secrets in it, is among them."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _name_problems(error: ValidationError) -> str:

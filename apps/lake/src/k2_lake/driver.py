@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +15,11 @@ from pyspark.sql import SparkSession
 
 from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
 from k2_medallion.bronze_sink import BronzeSink
+from k2_medallion.catalog import list_exchanges
 from k2_medallion.deadletters import DeadLetterSink
 from k2_medallion.flow import Flow, Sink
 from k2_medallion.fused import TradeSink
-from k2_medallion.home_lock import hold_home
+from k2_medallion.home_lock import hold_home, hold_topology
 from k2_medallion.jvm import fetch_jars, find_java, spark_jars
 from k2_medallion.maintain import Maintenance
 from k2_medallion.metrics import LakeMetrics
@@ -30,8 +30,6 @@ from k2_medallion.stage_flow import StageFlow
 from k2_medallion.trade_contract import TradeContract
 from k2_medallion.upkeep import UpkeepFlow
 from k2_medallion.watch import Watch, WatchFlow
-from k2_schemas import FileRegistry, ServerRegistry
-from k2_schemas.registry import Registry
 
 from .settings import LakeSettings
 
@@ -63,7 +61,7 @@ def run(
     Stops between batches: what is being published is published in full.
     """
     home = LakeHome(settings.lake.home, None if settings.store is None else settings.store.open())
-    with hold_home(home):
+    with hold_home(home), hold_topology(home, settings.lake.topology):
         catalog = open_catalog(home, create=True)
         ensure_tables(catalog, all_tables(exchange.name for exchange in settings.exchanges))
         spark = open_session(
@@ -86,14 +84,11 @@ def run(
 
 
 def _make_promotions(settings: LakeSettings, catalog: SqlCatalog) -> list[Promotion]:
-    contract = TradeContract(partial(_open_registry, settings))
-    return [Promotion(exchange.name, catalog, contract) for exchange in settings.exchanges]
-
-
-def _open_registry(settings: LakeSettings) -> Registry:
-    folder, url = settings.schemas.folder, settings.schemas.url
-    lock = FileRegistry.packaged() if folder is None else FileRegistry.from_folder(folder)
-    return lock if url is None else ServerRegistry(url, lock)
+    # A contract each: what one learns in mid-batch must not change another's columns.
+    return [
+        Promotion(exchange.name, catalog, TradeContract(settings.schemas.open))
+        for exchange in settings.exchanges
+    ]
 
 
 def _make_flows(
@@ -114,6 +109,7 @@ def _make_flows(
             kafka,
             trigger_s=settings.lake.trigger_s,
             on_batch=metrics.note_batch,
+            accept_lost=settings.lake.accept_lost_offsets,
         )
 
     flows: list[RunningFlow] = [read_topic(DeadLetterSink(catalog))]
@@ -131,10 +127,18 @@ def _make_flows(
             flows.append(WatchFlow(watched, on_incident=metrics.note_incident))
     if settings.lake.maintenance:
         specs = all_tables(promotion.exchange for promotion in promotions)
-        maintenance = Maintenance(catalog, specs, stages)
+        maintenance = Maintenance(catalog, specs, [*stages, *_list_others(promotions, catalog)])
         flows.append(UpkeepFlow(maintenance, on_action=metrics.note_action))
     metrics.watch_lags(flow for flow in flows if isinstance(flow, Flow))
     return flows
+
+
+def _list_others(promotions: Sequence[Promotion], catalog: SqlCatalog) -> Iterator[Stage]:
+    """Yield the stages of exchanges that are not configured: shared tables keep what they need."""
+    configured = {promotion.exchange for promotion in promotions}
+    for name in list_exchanges(catalog):
+        if name not in configured:
+            yield from list_stages(Promotion(name, catalog, promotions[0].contract), catalog)
 
 
 def _serve_metrics(settings: LakeSettings) -> LakeMetrics:

@@ -22,6 +22,8 @@ from k2_medallion.spark import SHORT_RUN_OPTIONS, open_session
 from k2_medallion.stage import list_stages, roll_forward
 from k2_medallion.trade_contract import TradeContract
 
+from .settings import SchemaSettings
+
 
 def replay(
     home: LakeHome,
@@ -33,15 +35,20 @@ def replay(
 ) -> Iterator[tuple[str, ReplayReport]]:
     """Rebuild a time range of exchanges (all of the home's, if none is named) from Bronze.
 
-    Yields the exchange and a report per hour. Raises `HomeBusyError` while k2-lake runs.
+    Yields the exchange and a report per hour. Schemas beyond those that ship with k2-schemas are
+    where `K2_SCHEMAS__FOLDER` and `K2_SCHEMAS__URL` say. Raises `HomeBusyError` while k2-lake runs,
+    `SchemaLackingError` if Silver has rows of a schema that is not known here.
     """
+    schemas = SchemaSettings.from_environment(environment)
     open_catalog(home).close()  # no lake, no lock file
     with hold_home(home, alone=True), _open(home, cache, environment) as (catalog, spark):
         for name in _choose(catalog, exchanges):
-            promotion = Promotion(name, catalog, TradeContract.packaged())
+            promotion = Promotion(name, catalog, TradeContract(schemas.open))
+            replay = Replay(promotion)
+            replay.require_schemas(spark)
             # First what a driver that died has left: a replay must not do it under another id.
             roll_forward(list_stages(promotion, catalog), spark)
-            for report in Replay(promotion).run(spark, start, end):
+            for report in replay.run(spark, start, end):
                 yield name, report
 
 
@@ -50,7 +57,7 @@ def maintain(home: LakeHome, cache: Path, environment: Mapping[str, str]) -> Ite
     open_catalog(home).close()
     with hold_home(home), _open(home, cache, environment) as (catalog, spark):
         names = list_exchanges(catalog)
-        contract = TradeContract.packaged()
+        contract = TradeContract(SchemaSettings.from_environment(environment).open)
         promotions = [Promotion(name, catalog, contract) for name in names]
         stages = [stage for found in promotions for stage in list_stages(found, catalog)]
         maintenance = Maintenance(catalog, all_tables(names), stages)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +24,12 @@ from pydantic_settings import (
 )
 
 from k2_medallion import ObjectStore
+from k2_medallion.spark import SECRET_NAMES
+from k2_schemas import FileRegistry, ServerRegistry
+from k2_schemas.registry import Registry
 from k2_schemas.settings import KafkaSettings, read_secret, refuse_secrets
 
-SECRETS = ["kafka.password", "store.access_key", "store.secret_key"]
-"""Refused in a configuration's text."""
+_SECRET = re.compile(SECRET_NAMES)
 
 
 class ExchangeSettings(BaseModel):
@@ -43,7 +47,8 @@ class DriverSettings(BaseModel):
     `driver_host` is the address at which its executors reach this process; on this machine alone
     nobody else can. `trigger_s` is the time between batches. `topology` is one flow per exchange
     for all tables (fused), or one each for Bronze, Silver and Gold (staged); changing it loses
-    nothing. Without `metrics_port` nothing listens.
+    nothing. With `accept_lost_offsets` the lake goes on after records that Kafka deleted before
+    they were read. Without `metrics_port` nothing listens.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -58,8 +63,20 @@ class DriverSettings(BaseModel):
     topology: Literal["fused", "staged"] = "fused"
     maintenance: bool = True
     monitor: bool = True
+    accept_lost_offsets: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+
+    @model_validator(mode="after")
+    def _refuse_secrets(self) -> DriverSettings:
+        for name in [*self.spark, *self.java_options]:
+            setting = name.partition("=")[0]
+            if _SECRET.search(setting):
+                raise ValueError(
+                    f"{setting} is a secret, and Spark would show it on its command line: take it "
+                    "out, and give it to Spark by a file of its own (SPARK_CONF_DIR)"
+                )
+        return self
 
 
 class StoreSettings(BaseModel):
@@ -111,6 +128,18 @@ class SchemaSettings(BaseModel):
     folder: Path | None = None
     url: str | None = None
 
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> SchemaSettings:
+        """Return what `K2_SCHEMAS__FOLDER` and `…URL` say, for a command without a file."""
+        told = {name: environment.get(f"K2_SCHEMAS__{name.upper()}") for name in cls.model_fields}
+        return cls.model_validate({name: value for name, value in told.items() if value})
+
+    def open(self) -> Registry:
+        """Return the registry."""
+        folder = self.folder
+        lock = FileRegistry.packaged() if folder is None else FileRegistry.from_folder(folder)
+        return lock if self.url is None else ServerRegistry(self.url, lock)
+
 
 class LakeSettings(BaseSettings):
     """Everything the lake can be told. `feed` and `metrics` belong to k2-feed."""
@@ -154,7 +183,7 @@ def read_settings(path: Path) -> LakeSettings:
 
     Raises `k2_schemas.SecretInTextError` for a secret in the file.
     """
-    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")), SECRETS)
+    refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")))
 
     class FromFile(LakeSettings):
         model_config = SettingsConfigDict(toml_file=path)

@@ -45,8 +45,7 @@ class BronzeSink:
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after Bronze's newest rows."""
         self._standing.take()
-        rows = spark.table(table_name(self._spec)).where(F.col("topic") == self.topic)
-        return read_high_water(rows, self._spec, wanted)
+        return self._read_held(spark, wanted)
 
     def claim(self, topic_id: str) -> None:
         """Tie Bronze's offsets to the topic."""
@@ -71,15 +70,22 @@ class BronzeSink:
         """
         guard = Guard(self.flow, batch.publish_id)
         with guard.clock.measure("bronze"):
-            self._standing.confirm(guard)
+            own = rows.sparkSession
+            self._standing.confirm(
+                guard, batch.start, lambda: self._read_held(own, set(batch.start))
+            )
             taken = bronze.to_bronze(rows, datetime.now(UTC))
             fresh = publish_rows(taken, self._spec, guard, batch.offsets_read)
             table = self._load()
             if not fresh:
-                check_same_range(rows.sparkSession, self._spec, table, batch, _PLACE)
+                check_same_range(own, self._spec, table, batch, _PLACE)
         published = find_published(table, guard.publish_id)
         newest_ms = find_newest_ms(table, published.snapshot_id, "kafka_timestamp")
         return guard, published, newest_ms
+
+    def _read_held(self, spark: SparkSession, wanted: set[int]) -> Offsets:
+        rows = spark.table(table_name(self._spec)).where(F.col("topic") == self.topic)
+        return read_high_water(rows, self._spec, wanted)
 
     def _load(self) -> Table:
         return require_table(self._catalog, self._spec)

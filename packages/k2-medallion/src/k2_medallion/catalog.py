@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import (
+    CommitFailedException,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
@@ -38,11 +39,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from .errors import CatalogError
-from .store import ObjectStore
+from .store import ObjectStore, name_file_errors
 from .tables import NAMESPACE, TableSpec
 
 CATALOG_NAME = "k2"
 """Part of every key in the catalog file: another name would silently see an empty catalog."""
+
+_PROPERTY_ATTEMPTS = 10
 
 _TYPES: dict[str, IcebergType] = {
     "string": StringType(),
@@ -126,13 +129,8 @@ def ensure_tables(catalog: SqlCatalog, specs: Iterable[TableSpec]) -> None:
     Raises `CatalogError` for a table that its flow cannot use.
     """
     for spec in specs:
-        try:
-            table = catalog.load_table(spec.identifier)
-        except NoSuchTableError:
-            _create(catalog, spec)
-            continue
-        _add_columns(table, spec)
-        _check(table, spec)
+        with name_file_errors(spec.name):
+            _ensure(catalog, spec)
 
 
 def list_exchanges(catalog: SqlCatalog) -> list[str]:
@@ -169,6 +167,19 @@ def require_table(catalog: SqlCatalog, spec: TableSpec) -> Table:
     return table
 
 
+def set_property(catalog: SqlCatalog, spec: TableSpec, key: str, value: str) -> None:
+    """Set a table's property, however many others commit to the table at this moment."""
+    for attempt in range(_PROPERTY_ATTEMPTS):
+        table = catalog.load_table(spec.identifier)
+        if table.properties.get(key) == value:
+            return
+        try:
+            table.transaction().set_properties({key: value}).commit_transaction()
+        except CommitFailedException:
+            if attempt + 1 == _PROPERTY_ATTEMPTS:
+                raise
+
+
 def count_rows(table: Table | None) -> int:
     """Count a table's rows from its current snapshot's summary; reads no data."""
     snapshot = table.current_snapshot() if table is not None else None
@@ -188,6 +199,16 @@ def _find_location(catalog: SqlCatalog, spec: TableSpec) -> str | None:
     with catalog.engine.connect() as connection:
         location: str | None = connection.scalar(query)
     return location
+
+
+def _ensure(catalog: SqlCatalog, spec: TableSpec) -> None:
+    try:
+        table = catalog.load_table(spec.identifier)
+    except NoSuchTableError:
+        _create(catalog, spec)
+        return
+    _add_columns(table, spec)
+    _check(table, spec)
 
 
 def _create(catalog: SqlCatalog, spec: TableSpec) -> None:

@@ -37,11 +37,7 @@ class DeadLetterSink:
     def read_positions(self, spark: SparkSession, wanted: set[int]) -> Offsets:
         """Return the offsets after the newest rows that came from this topic."""
         self._standing.take()
-        rows = spark.table(table_name(DEAD_LETTERS)).where(F.col("kafka_topic") == self.topic)
-        named = rows.select(
-            "dlq_date", *(F.col(name).alias(name.removeprefix("kafka_")) for name in _PLACE)
-        )
-        return read_high_water(named, DEAD_LETTERS, wanted)
+        return self._read_held(spark, wanted)
 
     def claim(self, topic_id: str) -> None:
         """Tie the table's offsets of this topic to it."""
@@ -53,12 +49,22 @@ class DeadLetterSink:
         dead = to_dead_letters(rows, datetime.now(UTC))
         read = batch.offsets_read
         with guard.clock.measure("dead_letters"):
-            self._standing.confirm(guard)
+            own = rows.sparkSession
+            self._standing.confirm(
+                guard, batch.start, lambda: self._read_held(own, set(batch.start))
+            )
             if not publish_rows(dead, DEAD_LETTERS, guard, read):
-                check_same_range(rows.sparkSession, DEAD_LETTERS, self._load(), batch, _PLACE)
+                check_same_range(own, DEAD_LETTERS, self._load(), batch, _PLACE)
         return BatchReport(
             self.flow, batch.publish_id, read, dead={"schema": read}, seconds=guard.clock.seconds
         )
+
+    def _read_held(self, spark: SparkSession, wanted: set[int]) -> Offsets:
+        rows = spark.table(table_name(DEAD_LETTERS)).where(F.col("kafka_topic") == self.topic)
+        named = rows.select(
+            "dlq_date", *(F.col(name).alias(name.removeprefix("kafka_")) for name in _PLACE)
+        )
+        return read_high_water(named, DEAD_LETTERS, wanted)
 
     def _load(self) -> Table:
         return require_table(self._catalog, DEAD_LETTERS)

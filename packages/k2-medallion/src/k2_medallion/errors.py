@@ -6,8 +6,10 @@ MedallionError
 ├── CatalogError             no lake at this place, or a table that is not as its spec says
 ├── QueryError               SQL that is not a read-only query, or that DuckDB refuses
 ├── BrokerError              Kafka does not answer, or refuses us
+├── SchemaLackingError       the tables hold rows of a schema that is not known here
 ├── CheckpointError          checkpoint and tables disagree about what was read
 ├── TopicReplacedError       the topic is not the one whose offsets the tables hold
+├── OffsetsLostError         Kafka has deleted records that the lake has not read
 ├── ConservationError        rows in are not rows out; that table was not published
 ├── FencedError              another driver published this range
 ├── HomeBusyError            a driver or a repair is at work on the home
@@ -56,6 +58,18 @@ class BrokerError(MedallionError):
         )
 
 
+class SchemaLackingError(MedallionError):
+    """The tables hold rows of a schema that is not known here: a replay would make them dead."""
+
+    def __init__(self, table: str, schema_id: int) -> None:
+        self.table = table
+        self.schema_id = schema_id
+        super().__init__(
+            f"{table} has rows of schema id {schema_id}, which is not known here; set "
+            "K2_SCHEMAS__FOLDER or K2_SCHEMAS__URL as k2-lake's [schemas] says, then run it again"
+        )
+
+
 class CheckpointError(MedallionError):
     """Checkpoint and tables disagree about what was read; going on would lose records."""
 
@@ -78,6 +92,21 @@ class TopicReplacedError(MedallionError):
         super().__init__(
             f"topic {topic} is not the one this lake has read: {problem}; offsets would mean other "
             "records, so use a new home, or bring the topic's data back"
+        )
+
+
+class OffsetsLostError(MedallionError):
+    """Kafka has deleted records that the lake has not read: it was away for too long."""
+
+    def __init__(self, topic: str, partition: int, first: int, end: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.first = first
+        self.end = end
+        super().__init__(
+            f"topic {topic}, partition {partition}: offsets {first} to {end - 1} are gone from "
+            "Kafka and were never read; bring them back, or set [lake] accept_lost_offsets = true "
+            "to go on without them (k2 verify and k2 gaps will name what is missing)"
         )
 
 
@@ -111,11 +140,10 @@ class FencedError(MedallionError):
 class HomeBusyError(MedallionError):
     """Someone is at work on the home who must not be disturbed."""
 
-    def __init__(self, home: Path, *, alone: bool) -> None:
+    def __init__(self, home: Path, who: str) -> None:
         self.home = home
-        self.alone = alone
-        who = "k2-lake, or a repair, is" if alone else "a repair (k2 replay) is"
-        super().__init__(f"{who} at work on {home}; end it, or wait until it is done")
+        self.who = who
+        super().__init__(f"{who} is at work on {home}; end it, or wait until it is done")
 
 
 class FlowStoppedError(MedallionError):

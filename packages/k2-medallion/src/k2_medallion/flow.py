@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from .batch_report import BatchReport
-from .errors import CheckpointError, FlowStoppedError
+from .errors import CheckpointError, FlowStoppedError, OffsetsLostError
 from .offsets import Offsets, check_positions, describe_topic, read_offset_log
 
 _log = structlog.get_logger()
@@ -91,8 +91,10 @@ class Flow:
         *,
         trigger_s: float = 1.0,
         on_batch: Callable[[BatchReport, float], None] | None = None,
+        accept_lost: bool = False,
     ) -> None:
         self.name = sink.flow
+        self._accept_lost = accept_lost
         self._sink = sink
         self._checkpoint = checkpoint
         self._kafka = kafka
@@ -108,7 +110,8 @@ class Flow:
     def start(self, spark: SparkSession) -> bool:
         """Find the position in the tables and start reading from there.
 
-        Returns False, with nothing started, while the topic does not exist.
+        Returns False, with nothing started, while the topic does not exist. Raises
+        `OffsetsLostError` if Kafka has deleted what was not read, unless that is accepted.
         """
         own = spark.newSession()
         topic = describe_topic(own, self._kafka, self._sink.topic)
@@ -116,7 +119,12 @@ class Flow:
             return False
         self._sink.claim(topic.topic_id)
         held = self._sink.read_positions(own, set(topic.earliest))
-        check_positions(self._sink.topic, held, topic.latest)
+        lost = check_positions(topic, self._sink.topic, held)
+        for partition, (first, end) in lost.items():
+            if not self._accept_lost:
+                raise OffsetsLostError(self._sink.topic, partition, first, end)
+            self._log.error("offsets_lost", partition=partition, first=first, end=end)
+            held[partition] = end
         self._positions = topic.earliest | held
         self._log.info("positions", topic=self._sink.topic, offsets=self._positions)
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)

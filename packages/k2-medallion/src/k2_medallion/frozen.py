@@ -22,7 +22,7 @@ from .data_files import plan_data_files
 from .duck import open_duck
 from .errors import QueryError
 from .lake import Lake
-from .published import walk_published
+from .published import walk_published, written_key
 from .result import translate_errors
 from .scan import quote_name, scan_sql
 from .tables import GOLD_CANDLES, GOLD_TRADES, bronze_trades, silver_trades
@@ -139,7 +139,8 @@ def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]
             wanted = batch.publish_id
         else:
             continue
-        if wanted in carried:
+        flow = wanted.rpartition(":")[0].removeprefix("k2:")
+        if wanted in carried or wanted == target.properties.get(written_key(flow)):
             break
         pending += 1
         cut = batch.parent_id

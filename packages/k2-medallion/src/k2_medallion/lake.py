@@ -13,6 +13,7 @@ from sqlalchemy import text
 from .catalog import CATALOG_NAME, LakeHome, list_exchanges, open_catalog
 from .data_files import plan_data_files
 from .errors import CatalogError
+from .store import name_file_errors
 from .tables import NAMESPACE, TableSpec
 
 _POINTERS = text(
@@ -90,5 +91,6 @@ class Lake:
     def _load(self, name: str, place: str) -> Table:
         held = self._held.get(name)
         if held is None or held.metadata_location != place:
-            held = self._held[name] = self._catalog.load_table(f"{NAMESPACE}.{name}")
+            with name_file_errors(name):
+                held = self._held[name] = self._catalog.load_table(f"{NAMESPACE}.{name}")
         return held

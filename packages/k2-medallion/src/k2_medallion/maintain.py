@@ -36,6 +36,9 @@ SNAPSHOT_AGE = timedelta(minutes=60)
 `publish.STALE_AFTER_S`, after which a driver no longer trusts what it knew."""
 ORPHAN_AGE = timedelta(days=3)
 
+_KEPT_SNAPSHOTS = 10
+"""The newest, whatever their age: a batch that begins while expiry runs is read from its parent."""
+
 _PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OPEN_FILE_BYTES = 16 << 20
@@ -76,6 +79,8 @@ class Maintenance:
 
     def expire(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Forget snapshots that are old and that no flow needs any more."""
+        for stage in self._stages:
+            stage.write_down(now - SNAPSHOT_AGE)
         for spec in self._specs:
             cutoff = self._find_cutoff(spec, now)
             detail = _call(
@@ -83,7 +88,7 @@ class Maintenance:
                 "expire_snapshots",
                 spec,
                 f"older_than => TIMESTAMP '{cutoff.isoformat()}'",
-                "retain_last => 1",
+                f"retain_last => {_KEPT_SNAPSHOTS}",
                 "stream_results => true",
             )
             if any(detail.values()):

@@ -7,7 +7,8 @@ where they are: the old table is only read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -18,36 +19,41 @@ from k2_schemas.topics import trades_topic
 
 from .decode import decode
 from .errors import MedallionError
-from .publish import Guard, publish_rows
+from .publish import ALONE, Guard, publish_rows
+from .spark import table_name
 from .tables import TRADE_COLUMNS, bronze_trades
 from .trade_contract import TradeContract
 
 _NAMES = [name for name, _ in TRADE_COLUMNS]
 _PLACE = ("partition", "offset", "kafka_timestamp")
+_OFFSET = ("topic", "partition", "offset")
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What became of the old rows. `examples` name rows that were not migrated, and why."""
+    """What became of the old rows. `examples` name rows that were not migrated, and why.
+
+    `added` are the rows that Bronze did not have yet, None if nothing was to be published.
+    """
 
     source: str
     rows: int
     migrated: int
     unequal: int
     refused: int
-    published: bool
+    added: int | None
     examples: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
         """Whether every row was migrated and reads as it did."""
-        return self.published and self.migrated == self.rows
+        return self.added is not None and self.migrated == self.rows
 
     def __str__(self) -> str:
         lines = [
             f"{self.source}: {self.rows:,} rows; {self.migrated:,} encode to bytes that read as "
             f"they do, {self.unequal:,} read otherwise, {self.refused:,} are refused; "
-            + ("published" if self.published else "nothing published")
+            + ("nothing published" if self.added is None else f"{self.added:,} published")
         ]
         return "\n".join([*lines, *(f"  {example}" for example in self.examples)])
 
@@ -58,8 +64,9 @@ def migrate_bronze(
     """Migrate a table of contract V2's 15 columns, partition, offset and kafka_timestamp.
 
     `source` is the table's name for Spark. Nothing is published unless every row reads as it did;
-    with `leave_refused`, rows that the contract refuses do not stand in the way. A second run of
-    the same source publishes nothing more. Raises `MedallionError` for a table of other columns.
+    with `leave_refused`, rows that the contract refuses do not stand in the way. Offsets that
+    Bronze has are left out, so a second run publishes nothing more. Nobody else may write Bronze
+    meanwhile (`hold_home(home, alone=True)`). Raises `MedallionError` for a table of other columns.
     """
     rows = spark.table(source)
     missing = [name for name in (*_NAMES, *_PLACE) if name not in rows.columns]
@@ -75,12 +82,14 @@ def migrate_bronze(
         if report.unequal or (report.refused and not leave_refused) or not wanted:
             return report
         spec = bronze_trades(exchange)
-        guard = Guard("migrate", f"k2:migrate:{source}")
+        held = spark.table(table_name(spec)).select(*_OFFSET)
         good = checked.where("equal").select("bronze.*").select(*spec.column_names)
-        publish_rows(good, spec, guard, report.migrated)
-        return MigrationReport(
-            source, report.rows, report.migrated, 0, report.refused, True, report.examples
-        )
+        lacking = good.join(held, [*_OFFSET], "left_anti").select(*spec.column_names)
+        added = lacking.count()
+        if added:
+            guard = Guard("migrate", f"k2:migrate:{source}:{uuid.uuid4().hex}", since=ALONE)
+            publish_rows(lacking, spec, guard, added)
+        return replace(report, added=added)
     finally:
         checked.unpersist()
 
@@ -135,4 +144,4 @@ def _report(checked: DataFrame, source: str) -> MigrationReport:
         for found in bad.select("bronze.partition", "bronze.offset", "frame_error").collect()
     )
     rows, equal, unequal, dead = map(int, row)
-    return MigrationReport(source, rows, equal, unequal, dead, False, examples)
+    return MigrationReport(source, rows, equal, unequal, dead, None, examples)

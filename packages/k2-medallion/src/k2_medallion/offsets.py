@@ -11,15 +11,13 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitFailedException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from .catalog import set_property
 from .errors import BrokerError, TopicReplacedError
 from .spark import table_name
 from .tables import TableSpec
-
-_CLAIM_ATTEMPTS = 10
 
 Offsets = dict[int, int]
 """Next offset to read, per partition of one topic."""
@@ -94,29 +92,29 @@ def claim_topic(catalog: SqlCatalog, spec: TableSpec, topic: str, topic_id: str)
     records; only its id differs.
     """
     key = f"k2.topic-id.{topic}"
-    for attempt in range(_CLAIM_ATTEMPTS):
-        table = catalog.load_table(spec.identifier)
-        known = table.properties.get(key)
-        if known == topic_id:
-            return
-        if known is not None:
-            raise TopicReplacedError(topic, f"its id is {topic_id}, it was {known}")
-        try:
-            table.transaction().set_properties({key: topic_id}).commit_transaction()
-        except CommitFailedException:
-            # Another flow published into the table at this moment.
-            if attempt + 1 == _CLAIM_ATTEMPTS:
-                raise
+    known = catalog.load_table(spec.identifier).properties.get(key)
+    if known is None:
+        set_property(catalog, spec, key, topic_id)
+    elif known != topic_id:
+        raise TopicReplacedError(topic, f"its id is {topic_id}, it was {known}")
 
 
-def check_positions(topic: str, held: Offsets, latest: Offsets) -> None:
-    """Raise `TopicReplacedError` if the tables hold offsets that the topic has not reached."""
+def check_positions(state: TopicState, topic: str, held: Offsets) -> dict[int, tuple[int, int]]:
+    """Return, per partition, the offsets (first, and one after the last) that are gone unread.
+
+    Raises `TopicReplacedError` if the tables hold offsets that the topic has not reached.
+    """
     for partition, position in held.items():
-        end = latest.get(partition, 0)
+        end = state.latest.get(partition, 0)
         if position > end:
             raise TopicReplacedError(
                 topic, f"partition {partition} ends at offset {end}, the tables hold {position}"
             )
+    return {
+        partition: (position, state.earliest[partition])
+        for partition, position in held.items()
+        if position < state.earliest.get(partition, 0)
+    }
 
 
 def read_high_water(rows: DataFrame, spec: TableSpec, wanted: set[int]) -> Offsets:

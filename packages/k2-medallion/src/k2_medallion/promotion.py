@@ -32,6 +32,9 @@ from .published import PublishedSnapshot, find_published
 from .tables import DEAD_LETTERS, GOLD_TRADES, TableSpec, bronze_trades, silver_trades
 from .trade_contract import TradeContract
 
+_SILVER_ALONE = ("validation_timestamp", "bronze_ingestion_timestamp", "schema_id")
+"""Silver's columns that are not a trade's."""
+
 ERROR_TYPES = ("schema", "completeness", "range", "consistency", "timeliness")
 
 
@@ -131,7 +134,9 @@ class Promotion:
     ) -> int:
         """Publish the rows that Gold lacks: distinct = known + new, or nothing."""
         known = gold.find_known(ids, self._load(GOLD_TRADES), self.exchange, tally.ranges)
-        lacking = gold.to_gold(rows, [name for name, _ in self.contract.columns])
+        # Not the contract's: Silver may have those of a schema that was learned before a crash.
+        names = [name for name in rows.columns if name not in _SILVER_ALONE]
+        lacking = gold.to_gold(rows, names)
         if tally.repeated.num_rows:
             lacking = gold.drop_repeats(lacking, tally.repeated)
         if known.num_rows:
@@ -150,9 +155,12 @@ class Promotion:
         return True
 
     def _widen_tables(self) -> None:
-        """Give Silver and Gold the columns that the contract has beyond V2's."""
+        """Give Silver and Gold the columns that the contract has beyond V2's.
+
+        Gold first: what Silver has, Gold can take, wherever a driver dies.
+        """
         added = self.contract.added_columns
-        specs = (self.silver.with_columns(added), GOLD_TRADES.with_columns(added))
+        specs = (GOLD_TRADES.with_columns(added), self.silver.with_columns(added))
         ensure_tables(self._catalog, specs)
 
     def _stage(self, rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:

@@ -7,6 +7,7 @@ neither a replay nor a second driver can publish a batch twice (CherryPickOperat
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from pyspark.sql import functions as F
 from .batch_report import COMMIT, StepClock
 from .errors import ConservationError, FencedError
 from .flow import Batch
+from .offsets import Offsets
 from .published import PublishedSnapshot, find_published, walk_flow
 from .spark import table_name
 from .tables import TableSpec
@@ -31,6 +33,9 @@ _log = structlog.get_logger()
 _WAP_ID = "spark.wap.id"
 STALE_AFTER_S = 1_200.0
 """Well below the age at which snapshots, and the ids they carry, may expire."""
+
+ALONE = math.inf
+"""`since` of a guard whose holder has the home for itself: nobody can publish in its place."""
 
 _ATTEMPT = "k2-attempt"
 _SMALLEST_SPLIT_BYTES = 2 << 20
@@ -159,9 +164,21 @@ class Standing:
         """Note the newest batch; before positions are read from the table's rows."""
         self._newest = self._find_newest()
 
-    def confirm(self, guard: Guard) -> None:
-        """Raise `FencedError` if another driver has published, unless it is this very batch."""
-        if self._find_newest() not in (self._newest, guard.publish_id):
+    def confirm(
+        self, guard: Guard, start: Mapping[int, int], read_positions: Callable[[], Offsets]
+    ) -> None:
+        """Raise `FencedError` if another driver has published, unless it is this very batch.
+
+        A table that knows none of the flow's batches may have forgotten them all: an hour without
+        one is enough. Then its rows say whether somebody has been beyond the batch's `start`.
+        """
+        newest = self._find_newest()
+        if newest is None:
+            held = read_positions()
+            fenced = any(position > start.get(place, 0) for place, position in held.items())
+        else:
+            fenced = newest not in (self._newest, guard.publish_id)
+        if fenced:
             raise FencedError(self._flow, guard.publish_id)
         self._newest = guard.publish_id
 

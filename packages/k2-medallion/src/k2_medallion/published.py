@@ -21,6 +21,11 @@ class PublishedSnapshot:
     size_bytes: int
 
 
+def written_key(flow: str) -> str:
+    """Return the table property that names a flow's last finished batch once it is old."""
+    return f"k2.finished.{flow}"
+
+
 def walk_published(table: Table) -> Iterator[PublishedSnapshot]:
     """Yield every flow's batches that a table still knows, newest first.
 

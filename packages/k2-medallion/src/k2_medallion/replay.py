@@ -2,8 +2,9 @@
 
 The same functions as the flows use, and only what is lacking is appended: of each message_id the
 rows that Bronze yields beyond those that Silver holds, of dead letters those whose place in Kafka
-is not there yet. So a second run adds nothing. It compares tables, so it must be alone
-(`hold_home(home, alone=True)`).
+is not there yet. So a second run adds nothing. What was judged stays judged: where today's rules or
+schemas would make more or fewer rows of Bronze than it has, nothing is published. It compares
+tables, so it must be alone (`hold_home(home, alone=True)`).
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
 from . import silver
+from .errors import ConservationError, SchemaLackingError
 from .promotion import Promotion
-from .publish import Guard, publish_rows
+from .publish import ALONE, Guard, publish_rows
 from .spark import table_name
-from .tables import DEAD_LETTERS, TableSpec
+from .tables import DEAD_LETTERS
 from .time_range import from_micros
 
 _SLICE = timedelta(hours=1)
@@ -57,13 +60,28 @@ class Replay:
     ) -> Iterator[ReplayReport]:
         """Replay what Bronze took in from `start` to before `end`; everything by default.
 
-        The times are Bronze's ingestion_timestamp, and must have a time zone.
+        The times are Bronze's ingestion_timestamp, and must have a time zone. Raises
+        `SchemaLackingError` as `require_schemas` does.
         """
+        self.require_schemas(spark)
         for hour in self._list_hours(spark):
             first = max(hour, start) if start else hour
             last = min(hour + _SLICE, end) if end else hour + _SLICE
             if first < last:
                 yield self._replay(spark, first, last)
+
+    def require_schemas(self, spark: SparkSession) -> None:
+        """Raise `SchemaLackingError` if Silver has rows of a schema that is not known here.
+
+        Their bytes would become dead letters beside them.
+        """
+        contract = self._promotion.contract
+        rows = spark.table(table_name(self._promotion.silver)).select("schema_id").distinct()
+        held = {row[0] for row in rows.where("schema_id IS NOT NULL").collect()}
+        if lacking := held.difference(contract.ids):
+            contract.learn(lacking)
+        if lacking := held.difference(contract.ids):
+            raise SchemaLackingError(self._promotion.silver.name, min(lacking))
 
     def _list_hours(self, spark: SparkSession) -> list[datetime]:
         """Return the hours in which Bronze took in rows, ascending."""
@@ -74,24 +92,38 @@ class Replay:
     def _replay(self, spark: SparkSession, start: datetime, end: datetime) -> ReplayReport:
         promotion, now = self._promotion, datetime.now(UTC)
         flow = f"replay-{promotion.exchange}"
-        guard = Guard(flow, f"k2:{flow}:{start.isoformat()}:{uuid.uuid4().hex}")
+        publish_id = f"k2:{flow}:{start.isoformat()}:{uuid.uuid4().hex}"
+        guard = Guard(flow, publish_id, since=ALONE)
         taken_in = _is_within("ingestion_timestamp", start, end)
         # The date is there for Iceberg to skip files by.
         days = F.col("ingestion_date").between(F.lit(start.date()), F.lit(end.date()))
         bronze = spark.table(table_name(promotion.bronze)).where(days & taken_in)
-        judged = promotion.judge(bronze, Observation())
-        accepted = silver.to_silver(judged, promotion.contract, now)
+        buried = spark.table(table_name(DEAD_LETTERS)).select(*_PLACE)
+        # What has died stays dead, whatever today's rules say: requeueing is for that.
+        fresh = promotion.judge(_drop_places(bronze, buried), Observation())
         held = spark.table(table_name(promotion.silver)).where(
             _is_within("bronze_ingestion_timestamp", start, end)
         )
-        dead = silver.to_dead_letters(judged, promotion.bronze.name, now)
-        known = spark.table(table_name(DEAD_LETTERS)).select(*_PLACE)
-        dead_count = self._append(dead.join(known, list(_PLACE), "left_anti"), DEAD_LETTERS, guard)
-        silver_count = self._append(_drop_held(accepted, held), promotion.silver, guard)
+        dead = silver.to_dead_letters(fresh, promotion.bronze.name, now).persist()
+        lacking = _drop_held(silver.to_silver(fresh, promotion.contract, now), held).persist()
+        try:
+            counts = dead.count(), lacking.count()
+            known = held.count() + _count_places(bronze, buried)
+            count = bronze.count()
+            if known + sum(counts) != count:
+                law = f"rows of {promotion.bronze.name} in Silver or dead, {start} to {end}"
+                raise ConservationError(flow, law, count, known + sum(counts))
+            for rows, spec, expected in zip(
+                (dead, lacking), (DEAD_LETTERS, promotion.silver), counts, strict=True
+            ):
+                if expected:
+                    publish_rows(rows, spec, guard, expected)
+        finally:
+            dead.unpersist()
+            lacking.unpersist()
         gold_count, candle_count = self._rebuild_gold(spark, start, end, guard)
-        return ReplayReport(
-            start, end, bronze.count(), silver_count, dead_count, gold_count, candle_count
-        )
+        dead_count, silver_count = counts
+        return ReplayReport(start, end, count, silver_count, dead_count, gold_count, candle_count)
 
     def _rebuild_gold(
         self, spark: SparkSession, start: datetime, end: datetime, guard: Guard
@@ -102,19 +134,22 @@ class Replay:
         ids = rows.select("message_id", "timestamp").toArrow()
         return self._promotion.publish_new(rows, ids, guard)
 
-    def _append(self, rows: DataFrame, spec: TableSpec, guard: Guard) -> int:
-        lacking = rows.persist()
-        try:
-            count = lacking.count()
-            if count:
-                publish_rows(lacking, spec, guard, count)
-        finally:
-            lacking.unpersist()
-        return count
-
 
 def _is_within(column: str, start: datetime, end: datetime) -> Column:
     return (F.col(column) >= F.lit(start)) & (F.col(column) < F.lit(end))
+
+
+def _drop_places(bronze: DataFrame, places: DataFrame) -> DataFrame:
+    return bronze.join(places, _is_at(bronze, places), "left_anti")
+
+
+def _count_places(bronze: DataFrame, places: DataFrame) -> int:
+    return bronze.join(places, _is_at(bronze, places), "left_semi").count()
+
+
+def _is_at(bronze: DataFrame, places: DataFrame) -> Column:
+    names = zip(("topic", "partition", "offset"), _PLACE, strict=True)
+    return reduce(Column.__and__, (bronze[ours] == places[theirs] for ours, theirs in names))
 
 
 def _drop_held(rows: DataFrame, held: DataFrame) -> DataFrame:

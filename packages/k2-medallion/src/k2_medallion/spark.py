@@ -32,6 +32,9 @@ SHORT_RUN_OPTIONS = ("-XX:TieredStopAtLevel=1",)
 """For runs of a minute: a first batch in two thirds of the time and 0.5 GB less, for a third less
 throughput once warm (measured with `k2 demo`, 20,000 and 500,000 trades)."""
 
+SECRET_NAMES = r"(?i)secret|password|token|credential|access[._-]?key|jaas|ssl\.key"  # noqa: S105 - names
+"""What a setting is called whose value nobody may read."""
+
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -47,7 +50,7 @@ _SETTINGS = {
     "spark.sql.streaming.numRecentProgressUpdates": "10",
     "spark.sql.streaming.minBatchesToRetain": "20",
     "spark.sql.ui.retainedExecutions": "20",
-    "spark.redaction.regex": r"(?i)secret|password|token|credential|access[._-]?key|jaas|ssl\.key",
+    "spark.redaction.regex": SECRET_NAMES,
 }
 
 _HUSHED = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,9 +16,9 @@ from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
 from .batch_report import BatchReport
-from .catalog import require_table
+from .catalog import require_table, set_property
 from .publish import Guard
-from .published import PublishedSnapshot, list_published
+from .published import PublishedSnapshot, list_published, walk_flow, written_key
 from .tables import DEAD_LETTERS, GOLD_CANDLES, GOLD_TRADES, TableSpec
 
 if TYPE_CHECKING:
@@ -59,35 +60,55 @@ class Stage(ABC):
     def list_pending(self, *, at_start: bool = False) -> list[Pending]:
         """Return the upstream batches that are not in every table yet, oldest first.
 
-        At a start the last batch is listed too when an optional table lacks it: whether it gave
-        that table rows, only doing it again can say.
+        At a start the last finished batch is listed too when an optional table lacks it: whether it
+        gave that table rows, only doing it again can say.
         """
         upstream = self._list_upstream()
         carried = {spec.name: self._list_carried(spec) for spec in (*self.targets, *self.optional)}
         self._tell_if_forgotten(upstream, carried)
         begin = self._find_begin(upstream, carried)
-        at_end = begin == len(upstream) > 0
-        if at_start and at_end and self._lacks_optional(upstream[-1], carried):
+        if at_start and begin and self._lacks_optional(upstream[begin - 1], carried):
             begin -= 1
         return [self._guard(published, carried) for published in upstream[begin:]]
 
     def find_needed(self, spec: TableSpec) -> int | None:
         """Return the oldest snapshot of a table that this stage needs; None if it needs none.
 
-        It needs, in every table, its newest finished batch, to know where it stands, and all later.
+        It needs what is pending, of its upstream also the batch before that, and what says where it
+        stands, unless that is written down.
         """
         if spec not in (self.upstream, *self.targets):
             return None
         upstream = self._list_upstream()
         carried = {target.name: self._list_carried(target) for target in self.targets}
         begin = self._find_begin(upstream, carried)
+        finished = self.identify(upstream[begin - 1]) if begin else None
+        needed = {self.identify(published) for published in upstream[begin:]}
         if spec == self.upstream:
-            return upstream[max(0, begin - 1)].snapshot_id if upstream else None
-        if not begin:
-            return None
-        finished = self.identify(upstream[begin - 1])
+            if not upstream or (not needed and self._read_written(self.targets[-1]) == finished):
+                return None
+            return upstream[max(0, begin - 1)].snapshot_id
+        if finished is not None and self._read_written(spec) != finished:
+            needed.add(finished)
         published = list_published(self._load(spec), self.flow)
-        return next(found.snapshot_id for found in published if found.publish_id == finished)
+        return next((found.snapshot_id for found in published if found.publish_id in needed), None)
+
+    def write_down(self, before: datetime) -> None:
+        """Write where this stage stands into its tables, if it has stood there since a time.
+
+        The snapshots that say it would have to be kept for as long as an exchange is silent, or
+        another topology runs, and every later one of the table with them. A batch that was finished
+        just now may be in the hands of a second driver, which only these snapshots can refuse.
+        """
+        upstream = self._list_upstream()
+        carried = {target.name: self._list_carried(target) for target in self.targets}
+        begin = self._find_begin(upstream, carried)
+        if not begin:
+            return
+        finished = self.identify(upstream[begin - 1])
+        if self._is_older(self.targets[-1], finished, before):
+            for spec in self.targets:
+                set_property(self._catalog, spec, self._written_key, finished)
 
     def finish_pending(self, spark: SparkSession) -> Iterator[BatchReport]:
         """Promote every pending batch, one after the other; before any flow runs."""
@@ -103,12 +124,32 @@ class Stage(ABC):
     def _find_begin(
         self, upstream: list[PublishedSnapshot], carried: dict[str, dict[str, int]]
     ) -> int:
-        """Return the place after the newest upstream batch that all target tables carry."""
+        """Return the place after the newest upstream batch that is in every target table.
+
+        The last one says it: a batch is published there after all others.
+        """
+        last = self.targets[-1]
+        known = {*carried[last.name], self._read_written(last)}
         for place in range(len(upstream), 0, -1):
-            publish_id = self.identify(upstream[place - 1])
-            if all(publish_id in carried[spec.name] for spec in self.targets):
+            if self.identify(upstream[place - 1]) in known:
                 return place
         return 0
+
+    @property
+    def _written_key(self) -> str:
+        return written_key(self.flow)
+
+    def _read_written(self, spec: TableSpec) -> str | None:
+        return self._load(spec).properties.get(self._written_key)
+
+    def _is_older(self, spec: TableSpec, publish_id: str, before: datetime) -> bool:
+        """Tell whether a table knows a batch by an old snapshot."""
+        table = self._load(spec)
+        for published in walk_flow(table, self.flow):
+            if published.publish_id == publish_id:
+                snapshot = table.snapshot_by_id(published.snapshot_id)
+                return snapshot is not None and _is_before(snapshot.timestamp_ms, before)
+        return False
 
     def _tell_if_forgotten(
         self, upstream: list[PublishedSnapshot], carried: dict[str, dict[str, int]]
@@ -119,16 +160,16 @@ class Stage(ABC):
         back, and batches that were never promoted may have gone from its history with it. Their
         rows have not: those a replay finds.
         """
-        known = {self.identify(published) for published in upstream}
-        newest = [list(carried[spec.name])[-1] for spec in self.targets if carried[spec.name]]
-        forgotten = [publish_id for publish_id in newest if publish_id not in known]
-        if forgotten and not self._told:
+        last = self.targets[-1]
+        known = {self._read_written(last), *(self.identify(published) for published in upstream)}
+        newest = next(reversed(carried[last.name]), None)
+        if newest is not None and newest not in known and not self._told:
             self._told = True
             _log.error(
                 "upstream_forgotten",
                 flow=self.flow,
                 table=self.upstream.name,
-                publish_id=forgotten[0],
+                publish_id=newest,
                 next_step="k2 verify tells whether rows are lacking, and k2 replay adds them",
             )
 
@@ -142,13 +183,19 @@ class Stage(ABC):
     def _lacks_optional(
         self, published: PublishedSnapshot, carried: dict[str, dict[str, int]]
     ) -> bool:
+        """Tell whether a batch is in every target, as snapshots know it, and not in the others."""
         publish_id = self.identify(published)
-        return any(publish_id not in carried[spec.name] for spec in self.optional)
+        whole = all(publish_id in carried[spec.name] for spec in self.targets)
+        return whole and any(publish_id not in carried[spec.name] for spec in self.optional)
 
     def _guard(self, published: PublishedSnapshot, carried: dict[str, dict[str, int]]) -> Pending:
         publish_id = self.identify(published)
         held = {name: ids[publish_id] for name, ids in carried.items() if publish_id in ids}
         return published, Guard(self.flow, publish_id, held)
+
+
+def _is_before(timestamp_ms: int, time: datetime) -> bool:
+    return timestamp_ms < time.timestamp() * 1000
 
 
 class SilverStage(Stage):

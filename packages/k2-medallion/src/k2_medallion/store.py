@@ -5,8 +5,10 @@ Secrets are given to PyIceberg and Spark while they run, never on a command line
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .errors import CatalogError
@@ -37,12 +39,17 @@ class ObjectStore:
     def from_environment(cls, environment: Mapping[str, str]) -> ObjectStore | None:
         """Return the store that `K2_STORE__WAREHOUSE` and its kin name, or None.
 
-        The others are `K2_STORE__ENDPOINT`, `…REGION`, `…ACCESS_KEY` and `…SECRET_KEY`.
+        The others are `K2_STORE__ENDPOINT`, `…REGION`, `…ACCESS_KEY` and `…SECRET_KEY`, or
+        `…ACCESS_KEY_FILE` and `…SECRET_KEY_FILE`. Raises `CatalogError` for a file without a key.
         """
         told = {name: environment.get(f"K2_STORE__{name.upper()}") for name in cls.__slots__}
         warehouse = told.pop("warehouse")
         if not warehouse:
             return None
+        for name in ("access_key", "secret_key"):
+            path = environment.get(f"K2_STORE__{name.upper()}_FILE")
+            if path and not told[name]:
+                told[name] = _read_key(Path(path))
         return cls(warehouse, **{name: value for name, value in told.items() if value})
 
     @property
@@ -69,3 +76,26 @@ class ObjectStore:
     @property
     def _endpoint_properties(self) -> dict[str, str]:
         return {} if self.endpoint is None else {"s3.endpoint": self.endpoint}
+
+
+@contextmanager
+def name_file_errors(what: str) -> Iterator[None]:
+    """Raise what the files of `what`, or their store, cannot be read or written for, as our own."""
+    try:
+        yield
+    except OSError as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CatalogError(
+            f"{what}: {said}; in an object store, look at K2_STORE__ENDPOINT, …ACCESS_KEY and "
+            "…SECRET_KEY, and whether the bucket exists"
+        ) from error
+
+
+def _read_key(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise CatalogError(f"{path}: {error.strerror or error}") from error
+    if not key:
+        raise CatalogError(f"{path} is empty")
+    return key

@@ -6,7 +6,8 @@ which is copied, mailed and committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,11 @@ except ImportError:
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+SECRETS = ("kafka.password", "store.access_key", "store.secret_key")
+"""Refused in a configuration's text, whichever program reads it."""
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 _JAAS = {
     "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
@@ -54,8 +60,8 @@ class KafkaSettings(BaseModel):
                 f"{self.security_protocol} needs username, and a password: set "
                 "K2_KAFKA__PASSWORD, or name a password_file"
             )
-        if self.ca_file is not None and not self.ca_file.is_file():
-            raise ValueError(f"ca_file {self.ca_file} is no file")
+        if self.ca_file is not None:
+            _read_certificates(self.ca_file)
         return self
 
     @property
@@ -102,7 +108,7 @@ class KafkaSettings(BaseModel):
         if self._has_tls and self.ca_file is not None:
             told |= {
                 "ssl.truststore.type": "PEM",
-                "ssl.truststore.certificates": self.ca_file.read_text(encoding="ascii"),
+                "ssl.truststore.certificates": _read_certificates(self.ca_file),
             }
         return told
 
@@ -118,12 +124,23 @@ def read_secret(path: Path) -> SecretStr:
     return SecretStr(secret)
 
 
-def refuse_secrets(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise `SecretInTextError` if a configuration has one of `names` (`table.key`) in its text."""
-    for name in names:
+def refuse_secrets(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise `SecretInTextError` if a configuration has one of `SECRETS` in its text."""
+    for name in SECRETS:
         table, key = name.split(".")
         if key in document.get(table, {}):
             raise SecretInTextError(path, name)
+
+
+def _read_certificates(path: Path) -> str:
+    """Return a file's PEM certificates, without what is written between them."""
+    try:
+        found = _CERTIFICATE.findall(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"ca_file {path}: {error.strerror or error}") from error
+    if not found:
+        raise ValueError(f"ca_file {path} holds no certificate in PEM form")
+    return b"\n".join(found).decode("ascii", "replace")
 
 
 def _quote(text: str) -> str:
