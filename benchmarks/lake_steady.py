@@ -251,7 +251,7 @@ def _stream(stack: Process, minutes: float) -> tuple[Freshness, list[Sample]]:
     while (elapsed := time.monotonic() - began) < minutes * 60 + _WARM_UP_S:
         for topic, stream in streams.items():
             for trade in stream.list_due(elapsed):
-                producer.produce(topic, codec.encode(trade), trade.symbol.encode())
+                _produce(producer, topic, codec.encode(trade), trade.symbol.encode())
         producer.poll(0)
         if time.monotonic() > next_look:
             freshness.look()
@@ -263,6 +263,17 @@ def _stream(stack: Process, minutes: float) -> tuple[Freshness, list[Sample]]:
         time.sleep(_TICK_S)
     producer.flush()
     return freshness, samples
+
+
+def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
+    """Produce a record; while the broker is slow, wait: the record's time stays when it was due."""
+    while True:
+        try:
+            producer.produce(topic, value, key)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
 
 
 def _list_tables(exchanges: Iterable[str]) -> dict[str, tuple[TableSpec, str]]:

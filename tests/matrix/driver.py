@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from platformdirs import user_cache_path
 
 from k2_lake.driver import run
 from k2_lake.settings import read_settings
+from k2_lake.stop_signal import StopSignal
 from k2_medallion import bronze_sink, deadletters, flow, maintain, promotion, publish, upkeep
 
 STEPS = (
@@ -51,7 +51,7 @@ def main(
         maintain.MOST_MANIFESTS = 2
         upkeep._POLL_S = 0.2
         upkeep._PACE_S.update(compact=0.5, expire=2.0, merge_manifests=1.0)
-    stop = threading.Event()
+    stop = StopSignal()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     run(read_settings(config), user_cache_path("k2"), os.environ, stop)
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import tomllib
 from pathlib import Path
 from types import FrameType
@@ -22,6 +21,7 @@ from k2_medallion import MedallionError
 from k2_schemas import SchemaError
 
 from .settings import read_settings
+from .stop_signal import StopSignal
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ def lake(
         # Late: starting Spark's Python side takes longer than reading a wrong configuration.
         from .driver import run
 
-        stop = threading.Event()
+        stop = StopSignal()
         _stop_on_signals(stop)
         run(settings, user_cache_path("k2"), os.environ, stop)
     except ValidationError as error:
@@ -66,7 +66,7 @@ def lake(
         _fail(f"{type(error).__name__}: {said[0]}; the whole story is in the log above")
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
+def _stop_on_signals(stop: StopSignal) -> None:
     def note(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 

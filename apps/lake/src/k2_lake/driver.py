@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +31,7 @@ from k2_medallion.upkeep import UpkeepFlow
 from k2_medallion.watch import Watch, WatchFlow
 
 from .settings import LakeSettings
+from .stop_signal import StopSignal
 
 _log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class RunningFlow(Protocol):
 
 
 def run(
-    settings: LakeSettings, cache: Path, environment: Mapping[str, str], stop: threading.Event
+    settings: LakeSettings, cache: Path, environment: Mapping[str, str], stop: StopSignal
 ) -> None:
     """Run the flows until `stop` is set; raise what ended a flow.
 
@@ -148,7 +148,7 @@ def _serve_metrics(settings: LakeSettings) -> LakeMetrics:
     return LakeMetrics(registry)
 
 
-def _run_flows(spark: SparkSession, flows: Sequence[RunningFlow], stop: threading.Event) -> None:
+def _run_flows(spark: SparkSession, flows: Sequence[RunningFlow], stop: StopSignal) -> None:
     """Start each flow as soon as its topic exists; watch those that run."""
     running: list[RunningFlow] = []
     try:
