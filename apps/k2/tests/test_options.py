@@ -10,7 +10,7 @@ def test_the_variables_of_the_lake_are_those_of_the_command(tmp_path):
     """The same names, the same files; the address is an option of its own."""
     password, ca = tmp_path / "password", tmp_path / "ca.pem"
     password.write_text("secret\n")
-    ca.write_text("")
+    ca.write_text("-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n")
     environment = {
         "K2_KAFKA__BOOTSTRAP_SERVERS": "kafka:9093",
         "K2_KAFKA__SECURITY_PROTOCOL": "SASL_SSL",

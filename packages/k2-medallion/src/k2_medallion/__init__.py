@@ -12,7 +12,9 @@ from .errors import (
     JavaError,
     MedallionError,
     MissingExtraError,
+    OffsetsLostError,
     QueryError,
+    SchemaLackingError,
     TopicReplacedError,
 )
 from .read import LakeReader, open
@@ -46,8 +48,10 @@ __all__ = [
     "MedallionError",
     "MissingExtraError",
     "ObjectStore",
+    "OffsetsLostError",
     "QueryError",
     "Result",
+    "SchemaLackingError",
     "TableSpec",
     "TopicReplacedError",
     "all_tables",
