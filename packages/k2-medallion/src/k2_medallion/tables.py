@@ -42,6 +42,8 @@ _UNLIKE = (
 _PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
+    # The default, 3, takes a tenth more CPU a row all in all, for files of the same size.
+    "write.parquet.compression-level": "1",
     "write.metadata.compression-codec": "gzip",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
