@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from subprocess import Popen
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from k2_medallion import bronze_trades, open_catalog
@@ -171,7 +171,13 @@ def _lose_offsets(rig: Rig, name: str, kind: str) -> list[str]:
     lake.wait_for_death(driver)
     admin = AdminClient({"bootstrap.servers": rig.broker.address})
     topic = trades_topic(name)
-    places = [TopicPartition(topic, partition, 250) for partition in (0, 1)]
+    consumer = Consumer({"bootstrap.servers": rig.broker.address, "group.id": "matrix"})
+    places = []
+    for partition in (0, 1):
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition))
+        # Two hundred of both are read: what goes with them was not.
+        places.append(TopicPartition(topic, partition, end * 3 // 4))
+    consumer.close()
     for future in admin.delete_records(places).values():
         future.result()
     driver = lake.start(*(("--sabotage", kind) if kind else ()))
