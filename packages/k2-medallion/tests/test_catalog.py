@@ -11,7 +11,7 @@ from k2_medallion import (
     ensure_tables,
     open_catalog,
 )
-from k2_medallion.catalog import count_rows, load_table
+from k2_medallion.catalog import count_rows, load_table, set_property
 
 SPECS = all_tables(["binance"])
 
@@ -108,3 +108,23 @@ def test_a_table_is_parsed_again_only_when_somebody_has_changed_it(catalog, home
     after = load_table(catalog, GOLD_TRADES)
     assert (before.properties.get("note"), after.properties["note"]) == (None, "changed")
     assert load_table(catalog, GOLD_TRADES) is after
+
+
+def test_a_property_is_chosen_anew_when_another_was_first(home, write):
+    """Two drivers claim a topic at once: the second sees the first one's claim, not over it."""
+    write(GOLD_TRADES)
+    catalog, other = open_catalog(home), open_catalog(home)
+    seen = []
+
+    def choose(known):
+        seen.append(known)
+        if known is None:
+            set_property(other, GOLD_TRADES, "k2.test", lambda _: "theirs")
+        return known or "ours"
+
+    set_property(catalog, GOLD_TRADES, "k2.test", choose)
+
+    assert seen == [None, "theirs"]
+    assert catalog.load_table(GOLD_TRADES.identifier).properties["k2.test"] == "theirs"
+    catalog.close()
+    other.close()

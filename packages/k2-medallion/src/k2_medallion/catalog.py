@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,11 +167,18 @@ def require_table(catalog: SqlCatalog, spec: TableSpec) -> Table:
     return table
 
 
-def set_property(catalog: SqlCatalog, spec: TableSpec, key: str, value: str) -> None:
-    """Set a table's property, however many others commit to the table at this moment."""
+def set_property(
+    catalog: SqlCatalog, spec: TableSpec, key: str, choose: Callable[[str | None], str]
+) -> None:
+    """Set a table's property, however many others commit to the table at this moment.
+
+    `choose` is given the value that is there, anew at each attempt; what it raises ends it.
+    """
     for attempt in range(_PROPERTY_ATTEMPTS):
         table = catalog.load_table(spec.identifier)
-        if table.properties.get(key) == value:
+        known = table.properties.get(key)
+        value = choose(known)
+        if value == known:
             return
         try:
             table.transaction().set_properties({key: value}).commit_transaction()

@@ -91,12 +91,13 @@ def claim_topic(catalog: SqlCatalog, spec: TableSpec, topic: str, topic_id: str)
     A topic that was deleted and made again has the same name and the same offsets, for other
     records; only its id differs.
     """
-    key = f"k2.topic-id.{topic}"
-    known = catalog.load_table(spec.identifier).properties.get(key)
-    if known is None:
-        set_property(catalog, spec, key, topic_id)
-    elif known != topic_id:
-        raise TopicReplacedError(topic, f"its id is {topic_id}, it was {known}")
+
+    def choose(known: str | None) -> str:
+        if known not in (None, topic_id):
+            raise TopicReplacedError(topic, f"its id is {topic_id}, it was {known}")
+        return topic_id
+
+    set_property(catalog, spec, f"k2.topic-id.{topic}", choose)
 
 
 def check_positions(state: TopicState, topic: str, held: Offsets) -> dict[int, tuple[int, int]]:

@@ -66,7 +66,7 @@ class Stage(ABC):
         upstream = self._list_upstream()
         carried = {spec.name: self._list_carried(spec) for spec in (*self.targets, *self.optional)}
         self._tell_if_forgotten(upstream, carried)
-        begin = self._find_begin(upstream, carried)
+        begin = self._find_begin(upstream, carried[self.targets[-1].name])
         if at_start and begin and self._lacks_optional(upstream[begin - 1], carried):
             begin -= 1
         return [self._guard(published, carried) for published in upstream[begin:]]
@@ -79,9 +79,7 @@ class Stage(ABC):
         """
         if spec not in (self.upstream, *self.targets):
             return None
-        upstream = self._list_upstream()
-        carried = {target.name: self._list_carried(target) for target in self.targets}
-        begin = self._find_begin(upstream, carried)
+        upstream, begin = self._find_place()
         finished = self.identify(upstream[begin - 1]) if begin else None
         needed = {self.identify(published) for published in upstream[begin:]}
         if spec == self.upstream:
@@ -100,15 +98,13 @@ class Stage(ABC):
         another topology runs, and every later one of the table with them. A batch that was finished
         just now may be in the hands of a second driver, which only these snapshots can refuse.
         """
-        upstream = self._list_upstream()
-        carried = {target.name: self._list_carried(target) for target in self.targets}
-        begin = self._find_begin(upstream, carried)
+        upstream, begin = self._find_place()
         if not begin:
             return
         finished = self.identify(upstream[begin - 1])
         if self._is_older(self.targets[-1], finished, before):
             for spec in self.targets:
-                set_property(self._catalog, spec, self._written_key, finished)
+                set_property(self._catalog, spec, self._written_key, lambda _: finished)
 
     def finish_pending(self, spark: SparkSession) -> Iterator[BatchReport]:
         """Promote every pending batch, one after the other; before any flow runs."""
@@ -121,15 +117,17 @@ class Stage(ABC):
     def _list_upstream(self) -> list[PublishedSnapshot]:
         return list_published(self._load(self.upstream), self.upstream_flow)
 
-    def _find_begin(
-        self, upstream: list[PublishedSnapshot], carried: dict[str, dict[str, int]]
-    ) -> int:
+    def _find_place(self) -> tuple[list[PublishedSnapshot], int]:
+        """Return the upstream batches, and how many of them are in every target table."""
+        upstream = self._list_upstream()
+        return upstream, self._find_begin(upstream, self._list_carried(self.targets[-1]))
+
+    def _find_begin(self, upstream: list[PublishedSnapshot], in_last: Iterable[str]) -> int:
         """Return the place after the newest upstream batch that is in every target table.
 
         The last one says it: a batch is published there after all others.
         """
-        last = self.targets[-1]
-        known = {*carried[last.name], self._read_written(last)}
+        known = {*in_last, self._read_written(self.targets[-1])}
         for place in range(len(upstream), 0, -1):
             if self.identify(upstream[place - 1]) in known:
                 return place
@@ -148,7 +146,7 @@ class Stage(ABC):
         for published in walk_flow(table, self.flow):
             if published.publish_id == publish_id:
                 snapshot = table.snapshot_by_id(published.snapshot_id)
-                return snapshot is not None and _is_before(snapshot.timestamp_ms, before)
+                return snapshot is not None and snapshot.timestamp_ms < before.timestamp() * 1000
         return False
 
     def _tell_if_forgotten(
@@ -192,10 +190,6 @@ class Stage(ABC):
         publish_id = self.identify(published)
         held = {name: ids[publish_id] for name, ids in carried.items() if publish_id in ids}
         return published, Guard(self.flow, publish_id, held)
-
-
-def _is_before(timestamp_ms: int, time: datetime) -> bool:
-    return timestamp_ms < time.timestamp() * 1000
 
 
 class SilverStage(Stage):
