@@ -172,7 +172,8 @@ def set_property(
 ) -> None:
     """Set a table's property, however many others commit to the table at this moment.
 
-    `choose` is given the value that is there, anew at each attempt; what it raises ends it.
+    `choose` is given the value that is there, at each attempt and once more when it is set:
+    PyIceberg sets over what another has set meanwhile. What it raises ends it.
     """
     for attempt in range(_PROPERTY_ATTEMPTS):
         table = catalog.load_table(spec.identifier)
