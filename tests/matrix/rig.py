@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from platformdirs import user_cache_path
 from k2_cli.broker import Broker, kafka_jars
 from k2_medallion import CatalogError, LakeHome, LakeReader, QueryError
 from k2_medallion.jvm import fetch_jars, find_java
+from k2_medallion.spark import SHORT_RUN_OPTIONS
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
 from .ledger import MatrixLedger
@@ -90,7 +92,7 @@ class Lake:
             f'[kafka]\nbootstrap_servers = "{rig.broker.address}"\n'
             f'[[exchanges]]\nname = "{exchange}"\n'
             f'[lake]\nhome = "{self.home.path}"\ntopology = "{topology}"\ntrigger_s = 0.1\n'
-            'monitor = false\njava_options = ["-XX:TieredStopAtLevel=1"]\n'
+            f"monitor = false\njava_options = {json.dumps(SHORT_RUN_OPTIONS)}\n"
         )
 
     def start(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
