@@ -6,7 +6,6 @@ import json
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from testcontainers.core.container import DockerContainer
@@ -15,9 +14,10 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from .engine import image_of
 from .pipeline import SYMBOLS
-from .services import BUCKET, Minio, keep_port, open_minio
+from .services import BUCKET, keep_port, open_minio
 
 HOME = "/var/lib/k2"
+_STARTUP_TIMEOUT_S = 240
 
 _KAFKA = {
     "KAFKA_NODE_ID": "1",
@@ -45,15 +45,25 @@ driver_host = "lake"
 """
 
 
-@dataclass
 class Cluster:
     """Kafka, registry, object store, a Spark master and one worker of two cores, by name."""
 
-    network: Network
-    stack: ExitStack
-    minio: Minio
-    master: DockerContainer
-    registry: DockerContainer
+    def __init__(self, network: Network, stack: ExitStack) -> None:
+        self._network = network
+        self._stack = stack
+        self.minio = stack.enter_context(open_minio())
+        network.connect(self.minio.container.get_wrapped_container().id, ["minio"])
+        self.start("kafka", "kafka", wait_for_log="Kafka Server started", env=_KAFKA)
+        self.registry = self.start(
+            "registry", "registry", wait_for_log="Listening on", ports=[8080]
+        )
+        elected = "I have been elected leader"
+        self.master = self.start(
+            "master", "spark", command="master", wait_for_log=elected, ports=[8080]
+        )
+        registered = "Successfully registered with master"
+        worker = "worker spark://master:7077 2 2g"
+        self.start("worker", "spark", command=worker, wait_for_log=registered)
 
     def start(
         self,
@@ -66,9 +76,22 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         volumes: Mapping[Path, str] | None = None,
     ) -> DockerContainer:
-        """Start a container under its name in the network; it ends with the cluster."""
-        made = _make(self.network, name, image, command, ports, wait_for_log, env, volumes)
-        return self.stack.enter_context(made)
+        """Start a container under its name in the network; it ends before those there are."""
+        container = DockerContainer(image_of(image)).with_network(self._network)
+        container.with_network_aliases(name).with_kwargs(hostname=name)
+        for key, value in (env or {}).items():
+            container.with_env(key, value)
+        for host, inside in (volumes or {}).items():
+            # testcontainers mounts read-only unless told; a home is written to.
+            container.with_volume_mapping(str(host), inside, "rw")
+        for port in ports:
+            keep_port(container, port)
+        if command:
+            container.with_command(command if isinstance(command, str) else list(command))
+        if wait_for_log:
+            ready = LogMessageWaitStrategy(wait_for_log).with_startup_timeout(_STARTUP_TIMEOUT_S)
+            container.waiting_for(ready)
+        return self._stack.enter_context(container)
 
     def start_exchange(self, trades: int, rate: float) -> DockerContainer:
         """Start three venues of a market; `rate` is each one's trades a second."""
@@ -112,23 +135,9 @@ class Cluster:
 
 @contextmanager
 def open_cluster() -> Iterator[Cluster]:
-    """Start the services; whatever is started in it later ends before them."""
+    """Start the services; all end, the last one first."""
     with ExitStack() as stack:
-        network = stack.enter_context(Network())
-
-        def start(name: str, image: str, log: str, **options: object) -> DockerContainer:
-            made = _make(network, name, image, wait_for_log=log, **options)  # type: ignore[arg-type]
-            return stack.enter_context(made)
-
-        start("kafka", "kafka", "Kafka Server started", env=_KAFKA)
-        registry = start("registry", "registry", "Listening on", ports=[8080])
-        minio = stack.enter_context(open_minio())
-        network.connect(minio.container.get_wrapped_container().id, ["minio"])
-        elected = "I have been elected leader"
-        master = start("master", "spark", elected, command="master", ports=[8080])
-        worker = "worker spark://master:7077 2 2g"
-        start("worker", "spark", "Successfully registered with master", command=worker)
-        yield Cluster(network, stack, minio, master, registry)
+        yield Cluster(stack.enter_context(Network()), stack)
 
 
 def get(container: DockerContainer, port: int, path: str) -> str:
@@ -143,29 +152,3 @@ def check(container: DockerContainer) -> None:
     """Fail, with its log, for a container that has ended."""
     container.reload()
     assert container.get_wrapped_container().status == "running", container.get_logs()
-
-
-def _make(
-    network: Network,
-    name: str,
-    image: str,
-    command: str | Sequence[str] = (),
-    ports: Sequence[int] = (),
-    wait_for_log: str | None = None,
-    env: Mapping[str, str] | None = None,
-    volumes: Mapping[Path, str] | None = None,
-) -> DockerContainer:
-    container = DockerContainer(image_of(image)).with_network(network)
-    container.with_network_aliases(name).with_kwargs(hostname=name)
-    for key, value in (env or {}).items():
-        container.with_env(key, value)
-    for host, inside in (volumes or {}).items():
-        # testcontainers mounts read-only unless told; a home is written to.
-        container.with_volume_mapping(str(host), inside, "rw")
-    for port in ports:
-        keep_port(container, port)
-    if command:
-        container.with_command(command if isinstance(command, str) else list(command))
-    if wait_for_log:
-        container.waiting_for(LogMessageWaitStrategy(wait_for_log).with_startup_timeout(240))
-    return container

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from k2_medallion import open_catalog
 from k2_medallion.flow import Batch
@@ -10,7 +11,7 @@ from k2_medallion.fused import TradeSink
 from k2_medallion.promotion import Promotion
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.trade_contract import TradeContract
-from k2_medallion.watch import Watch
+from k2_medallion.watch import Watch, WatchFlow
 from k2_schemas import TradeCodec
 from k2_schemas.testing import EXAMPLE_TIME_US, make_trade
 
@@ -85,3 +86,19 @@ def test_a_first_start_begins_with_the_next_batch(home, write):
     assert watch.observe_new() == []
     write(10, 11)
     assert gaps(watch.observe_new()) == []
+
+
+def test_a_watch_that_fails_ends_alone(home, write, spark):
+    """Its state cannot be written: it is logged, and no reason to stop the flows of trades."""
+    watch = open_watch(home)
+    watch.observe_new()
+    write(1, 2)
+    (home.path / "monitor").write_text("a file where the folder should be")
+    flow = WatchFlow(watch)
+
+    with capture_logs() as logs:
+        flow.start(spark)
+        flow._thread.join(10)
+
+    assert [(log["event"], log["exchange"]) for log in logs] == [("watch_failed", "binance")]
+    flow.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ import structlog
 from pyspark.sql import SparkSession
 
 from .maintain import Action, Maintenance
+from .polled_flow import PolledFlow
 
 _log = structlog.get_logger()
 
@@ -26,48 +26,29 @@ _PACE_S = {
 """How often each duty is looked at."""
 
 
-class UpkeepFlow:
-    """Runs a lake's maintenance in a thread of its own.
+class UpkeepFlow(PolledFlow):
+    """Runs a lake's maintenance.
 
     What fails is logged and tried again at its next turn: a table that is not small today is no
     reason to stop taking trades.
     """
 
-    name = "upkeep"
-
     def __init__(
         self, maintenance: Maintenance, *, on_action: Callable[[Action], None] | None = None
     ) -> None:
+        super().__init__("upkeep", _POLL_S)
         self._maintenance = maintenance
         self._on_action = on_action
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         began = time.monotonic()
         self._due = {duty: began + pace for duty, pace in _PACE_S.items()}
 
-    def start(self, spark: SparkSession) -> bool:
-        """Begin to look after the tables."""
-        own = spark.newSession()
-        self._thread = threading.Thread(target=self._run, args=(own,), name=self.name, daemon=True)
-        self._thread.start()
-        return True
-
-    def check(self) -> None:
-        """Raise nothing: see the class."""
-
-    def stop(self) -> None:
-        """Stop between two actions."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self, spark: SparkSession) -> None:
-        spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
-        while not self._stop.wait(_POLL_S):
-            for duty, due in self._due.items():
-                if time.monotonic() >= due and not self._stop.is_set():
-                    self._perform(spark, duty)
-                    self._due[duty] = time.monotonic() + _PACE_S[duty]
+    def take_turn(self, spark: SparkSession) -> bool:
+        """Perform the duties that are due; a look at the clock is no reason for another."""
+        for duty, due in self._due.items():
+            if time.monotonic() >= due and not self.stopping.is_set():
+                self._perform(spark, duty)
+                self._due[duty] = time.monotonic() + _PACE_S[duty]
+        return False
 
     def _perform(self, spark: SparkSession, duty: str) -> None:
         began = time.monotonic()
@@ -79,7 +60,7 @@ class UpkeepFlow:
                 if self._on_action is not None:
                     self._on_action(action)
                 began = time.monotonic()
-                if self._stop.is_set():
+                if self.stopping.is_set():
                     return
         except Exception as error:  # noqa: BLE001 - Spark's, Iceberg's and Java's, each another tree
             said = str(error).strip().splitlines() or [type(error).__name__]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -20,6 +19,7 @@ from k2_validation.monitor import COLUMNS
 
 from .added_rows import read_added_rows
 from .catalog import require_table
+from .polled_flow import PolledFlow
 from .published import PublishedSnapshot, walk_published
 from .tables import silver_trades
 
@@ -83,40 +83,27 @@ class Watch:
         return state["last_seen"], Monitor.from_json(state["monitor"])
 
 
-class WatchFlow:
-    """Runs a watch in a thread: incidents are logged, and counted by whoever asks."""
+class WatchFlow(PolledFlow):
+    """Runs a watch: incidents are logged, and counted by whoever asks.
+
+    A monitor that fails ends itself with an event in the log: no reason to stop taking trades.
+    """
 
     def __init__(
         self, watch: Watch, *, on_incident: Callable[[Incident], None] | None = None
     ) -> None:
-        self.name = f"watch-{watch.exchange}"
+        super().__init__(f"watch-{watch.exchange}", _POLL_S)
         self._watch = watch
         self._on_incident = on_incident
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self, spark: SparkSession) -> bool:
-        """Begin to watch."""
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
-        return True
-
-    def check(self) -> None:
-        """Raise nothing: a monitor that fails is no reason to stop taking trades."""
-
-    def stop(self) -> None:
-        """Stop after the batch that is being looked at."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_POLL_S):
-            try:
-                self._report([*self._watch.observe_new(), *self._watch.tick()])
-            except Exception:  # noqa: BLE001 - a monitor that fails stops no flow
-                _log.exception("watch_failed", exchange=self._watch.exchange)
-                return
+    def take_turn(self, spark: SparkSession) -> bool:
+        """Look at what is new; what has fallen silent is found at the next look."""
+        try:
+            self._report([*self._watch.observe_new(), *self._watch.tick()])
+        except Exception:  # noqa: BLE001 - see the class
+            _log.exception("watch_failed", exchange=self._watch.exchange)
+            self.stopping.set()
+        return False
 
     def _report(self, incidents: Sequence[Incident]) -> None:
         """Log the first incident of each kind and symbol, with how many there were of them."""
