@@ -111,7 +111,7 @@ def open_session(
     builder = SparkSession.builder.master(master).appName("k2-lake")
     for key, value in {
         **_SETTINGS,
-        **_catalog_settings(home),
+        **catalog_settings(home),
         "spark.driver.memory": driver_memory,
         "spark.driver.host": driver_host,
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
@@ -147,7 +147,8 @@ def _cluster_settings(jars: Sequence[Path]) -> dict[str, str]:
     }
 
 
-def _catalog_settings(home: LakeHome) -> dict[str, str]:
+def catalog_settings(home: LakeHome) -> dict[str, str]:
+    """Return what a session must be told to find the home's tables."""
     prefix = _PREFIX
     file = home.catalog_file.resolve()
     return {

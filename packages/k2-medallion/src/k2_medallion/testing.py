@@ -11,9 +11,9 @@ from typing import NamedTuple
 from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
-from .catalog import CATALOG_NAME, LakeHome, ensure_tables, open_catalog
+from .catalog import LakeHome, ensure_tables, open_catalog
 from .jvm import fetch_jars, find_java, spark_jars
-from .spark import SHORT_RUN_OPTIONS, open_session
+from .spark import SHORT_RUN_OPTIONS, catalog_settings, open_session
 from .tables import all_tables
 
 _KAFKA_SCHEMA = (
@@ -51,10 +51,8 @@ def open_lake(spark: SparkSession, path: Path, exchanges: Iterable[str]) -> Spar
     home = LakeHome(path)
     ensure_tables(open_catalog(home, create=True), all_tables(exchanges))
     own = spark.newSession()
-    prefix = f"spark.sql.catalog.{CATALOG_NAME}"
-    file = home.catalog_file.resolve()
-    own.conf.set(f"{prefix}.uri", f"jdbc:sqlite:{file}?journal_mode=WAL&busy_timeout=30000")
-    own.conf.set(f"{prefix}.warehouse", home.warehouse)
+    for key, value in catalog_settings(home).items():
+        own.conf.set(key, value)
     return own
 
 
