@@ -1,5 +1,8 @@
 """The catalog creates what is missing, changes nothing that is there, and names what is wrong."""
 
+import gc
+import weakref
+
 import pytest
 from pyiceberg.types import LongType
 
@@ -108,6 +111,20 @@ def test_a_table_is_parsed_again_only_when_somebody_has_changed_it(catalog, home
     after = load_table(catalog, GOLD_TRADES)
     assert (before.properties.get("note"), after.properties["note"]) == (None, "changed")
     assert load_table(catalog, GOLD_TRADES) is after
+
+
+def test_a_catalog_that_nobody_uses_is_forgotten_with_its_tables(catalog, home):
+    """Who opens one for every question does not keep the metadata of each."""
+    ensure_tables(catalog, SPECS)
+    other = open_catalog(home)
+    load_table(other, GOLD_TRADES)
+    other.close()
+    left = weakref.ref(other)
+
+    del other
+    gc.collect()
+
+    assert left() is None
 
 
 def test_what_was_set_is_looked_at_again(catalog):

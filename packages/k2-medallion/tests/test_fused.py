@@ -265,7 +265,7 @@ def test_a_driver_that_slept_while_another_went_on_is_fenced(spark, sink):
 
 
 def test_a_driver_that_slept_within_a_batch_is_fenced(spark, sink, monkeypatch):
-    """What it staged before it slept is not published after twenty minutes."""
+    """What it staged before it slept is not published after seven minutes."""
     write_first(spark, sink())
     before = holdings(spark)
     clock = publish.time.time

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import (
@@ -58,10 +57,6 @@ _TYPES: dict[str, IcebergType] = {
     "list<string>": ListType(1000, StringType(), element_required=False),
     "map<string, string>": MapType(2000, StringType(), 2001, StringType(), value_required=False),
 }
-
-
-_parsed: WeakKeyDictionary[SqlCatalog, dict[str, Table]] = WeakKeyDictionary()
-"""Per open catalog and table name, the metadata that was parsed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +141,11 @@ def list_exchanges(catalog: SqlCatalog) -> list[str]:
 def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
     """Load a table with its current metadata, or None when it does not exist yet.
 
-    Metadata names every snapshot of an hour and takes tens of milliseconds to parse; the catalog
+    Metadata names every snapshot that is kept and takes tens of milliseconds to parse; the catalog
     says in less than one whether that which was parsed last is still current. Threads share it.
     """
-    parsed = _parsed.setdefault(catalog, {})
+    # In the catalog itself: a table knows its catalog, and a map beside both would keep them for ever.
+    parsed: dict[str, Table] = vars(catalog).setdefault("_k2_parsed", {})
     table = parsed.get(spec.identifier)
     if table is not None and table.metadata_location == _find_location(catalog, spec):
         return table

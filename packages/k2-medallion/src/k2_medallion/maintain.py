@@ -31,9 +31,12 @@ MOST_CLOSED_FILES = 4
 MOST_MANIFESTS = 16
 CLOSED_AFTER = timedelta(minutes=5)
 """An hour or a day counts as closed this long after its end: most late trades have come by then."""
-SNAPSHOT_AGE = timedelta(minutes=60)
+SNAPSHOT_AGE = timedelta(minutes=20)
 """How long a reader that has opened a table can go on reading what it opened; and three times
-`publish.STALE_AFTER_S`, after which a driver no longer trusts what it knew."""
+`publish.STALE_AFTER_S`, after which a driver no longer trusts what it knew.
+
+Every commit writes all snapshots that are kept, and every reader parses them: in the first 25
+minutes of 2,500 trades/s a batch became a quarter slower, and publishing it twice as slow."""
 ORPHAN_AGE = timedelta(days=3)
 
 _KEPT_SNAPSHOTS = 10

@@ -31,7 +31,7 @@ from .tables import TableSpec
 _log = structlog.get_logger()
 
 _WAP_ID = "spark.wap.id"
-STALE_AFTER_S = 1_200.0
+STALE_AFTER_S = 400.0
 """Well below the age at which snapshots, and the ids they carry, may expire."""
 
 ALONE = math.inf
@@ -169,8 +169,8 @@ class Standing:
     ) -> None:
         """Raise `FencedError` if another driver has published, unless it is this very batch.
 
-        A table that knows none of the flow's batches may have forgotten them all: an hour without
-        one is enough. Then its rows say whether somebody has been beyond the batch's `start`.
+        A table that knows none of the flow's batches may have forgotten them all: twenty minutes
+        without one are enough. Then its rows say whether somebody has been beyond the batch's `start`.
         """
         newest = self._find_newest()
         if newest is None:

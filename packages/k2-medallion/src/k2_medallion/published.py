@@ -63,7 +63,7 @@ def find_published(table: Table, publish_id: str) -> PublishedSnapshot:
 
 
 def _walk_ancestors(table: Table) -> Iterator[Snapshot]:
-    # By id at once: PyIceberg looks through all snapshots for one, and an hour has thousands.
+    # By id at once: PyIceberg looks through all snapshots for one, and there may be thousands.
     snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
     place = table.metadata.current_snapshot_id
     while place is not None and (snapshot := snapshots.get(place)) is not None:
