@@ -144,7 +144,7 @@ def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
     Metadata names every snapshot that is kept and takes tens of milliseconds to parse; the catalog
     says in less than one whether that which was parsed last is still current. Threads share it.
     """
-    # In the catalog itself: a table knows its catalog, and a map beside both would keep them for ever.
+    # In the catalog itself: tables know their catalog, so a map beside it would keep both for ever.
     parsed: dict[str, Table] = vars(catalog).setdefault("_k2_parsed", {})
     table = parsed.get(spec.identifier)
     if table is not None and table.metadata_location == _find_location(catalog, spec):

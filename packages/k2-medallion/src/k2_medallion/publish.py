@@ -170,7 +170,7 @@ class Standing:
         """Raise `FencedError` if another driver has published, unless it is this very batch.
 
         A table that knows none of the flow's batches may have forgotten them all: twenty minutes
-        without one are enough. Then its rows say whether somebody has been beyond the batch's `start`.
+        without one are enough. Then its rows say whether somebody has been beyond its `start`.
         """
         newest = self._find_newest()
         if newest is None:
