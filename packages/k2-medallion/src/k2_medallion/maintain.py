@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from .catalog import CATALOG_NAME, require_table
 from .data_files import plan_data_files
+from .publish import STALE_AFTER_S
 from .spark import table_name
 from .stage import Stage
 from .tables import TableSpec
@@ -31,9 +32,9 @@ MOST_CLOSED_FILES = 4
 MOST_MANIFESTS = 16
 CLOSED_AFTER = timedelta(minutes=5)
 """An hour or a day counts as closed this long after its end: most late trades have come by then."""
-SNAPSHOT_AGE = timedelta(minutes=20)
-"""How long a reader that has opened a table can go on reading what it opened; and three times
-`publish.STALE_AFTER_S`, after which a driver no longer trusts what it knew.
+SNAPSHOT_AGE = timedelta(seconds=3 * STALE_AFTER_S)
+"""How long, 20 minutes, a reader that has opened a table can go on reading what it opened; a driver
+no longer trusts what it knew after a third of it.
 
 Every commit writes all snapshots that are kept, and every reader parses them: in the first 25
 minutes of 2,500 trades/s a batch became a quarter slower, and publishing it twice as slow."""
