@@ -28,7 +28,7 @@ def test_the_registry_serves_the_contract_to_both_clients(cluster: Cluster):
     url = f"http://127.0.0.1:{cluster.registry.get_exposed_port(8080)}/apis/ccompat/v7"
     lock = FileRegistry.packaged()
     theirs = SchemaRegistryClient({"url": url})
-    mine = ServerRegistry(url, lock)
+    mine = ServerRegistry(url, lock, timeout_s=60)
     registered = mine.register(SUBJECT, lock.latest(SUBJECT).text)
 
     assert json.loads(theirs.get_schema(registered).schema_str) == json.loads(

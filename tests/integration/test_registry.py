@@ -36,6 +36,7 @@ pytestmark = pytest.mark.pipeline
 
 API = "/apis/ccompat/v7"
 START_TIMEOUT_S = 90
+ANSWER_TIMEOUT_S = 60
 TEXT = FileRegistry.packaged().latest(SUBJECT).text
 FOREIGN_TEXT = TEXT.replace('"price"', '"prize"')
 OTHER_TEXT = json.dumps({"type": "record", "name": "Order", "fields": []})
@@ -82,6 +83,10 @@ class Apicurio:
             assert time.monotonic() < deadline, self.child.read_log()[-2000:]
             time.sleep(0.1)
 
+    def connect(self, lock=None):
+        """Our registry on it, with time enough on a machine that has other things to do."""
+        return ServerRegistry(self.url, lock, timeout_s=ANSWER_TIMEOUT_S)
+
     def answers(self):
         """Whether it says what it has."""
         with suppress(OSError), urllib.request.urlopen(f"{self.url}/subjects", timeout=5) as answer:
@@ -95,7 +100,7 @@ def apicurio(tmp_path_factory, free_port):
     apicurio = Apicurio(tmp_path_factory.mktemp("apicurio"), free_port)
     try:
         apicurio.start()
-        assert ServerRegistry(apicurio.url).register(SUBJECT, TEXT) == 1
+        assert apicurio.connect().register(SUBJECT, TEXT) == 1
         yield apicurio
     finally:
         apicurio.child.stop()
@@ -104,14 +109,14 @@ def apicurio(tmp_path_factory, free_port):
 @pytest.fixture
 def client(apicurio):
     """Confluent's own client: how everybody else sees the registry."""
-    with SchemaRegistryClient({"url": apicurio.url, "timeout": 10, "max.retries": 0}) as client:
+    with SchemaRegistryClient({"url": apicurio.url, "timeout": ANSWER_TIMEOUT_S}) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def newer_id(apicurio):
     """The id of a second version of the contract."""
-    return ServerRegistry(apicurio.url).register(SUBJECT, NEWER_TEXT)
+    return apicurio.connect().register(SUBJECT, NEWER_TEXT)
 
 
 @pytest.fixture
@@ -142,7 +147,7 @@ def registry(request, lock, apicurio, free_port):
     if request.param == "file":
         return lock
     down = f"http://127.0.0.1:{free_port + 2}{API}"
-    server = ServerRegistry(apicurio.url if request.param == "server" else down, lock)
+    server = apicurio.connect(lock) if request.param == "server" else ServerRegistry(down, lock)
     assert server.reachable == (request.param == "server")
     return server
 
@@ -179,7 +184,7 @@ def test_a_subject_that_nobody_locked_is_an_error(registry):
 @pytest.mark.parametrize("schema_id", [0, 9_999, 2**31 - 1, 2**31, 2**32 - 1])
 def test_an_id_that_nobody_registered_is_an_error(lock, apicurio, schema_id):
     """Any four bytes may stand in a frame's header; no server's id has more than 31 bits."""
-    for registry in (lock, ServerRegistry(apicurio.url, lock)):
+    for registry in (lock, apicurio.connect(lock)):
         with pytest.raises(UnknownSchemaError) as caught:
             registry.get(schema_id)
         assert (caught.value.wanted, caught.value.known) == (schema_id, registry.ids)
@@ -187,7 +192,7 @@ def test_an_id_that_nobody_registered_is_an_error(lock, apicurio, schema_id):
 
 def test_what_one_registry_wrote_every_other_reads(registry, lock, apicurio, seeded_trades):
     """The same bytes, and the same trades from them."""
-    other = ServerRegistry(apicurio.url, lock) if registry is lock else lock
+    other = apicurio.connect(lock) if registry is lock else lock
     frames = TradeCodec(registry).encode_many(seeded_trades)
 
     assert frames == TradeCodec(other).encode_many(seeded_trades)
@@ -199,7 +204,7 @@ def test_what_one_registry_wrote_every_other_reads(registry, lock, apicurio, see
 
 def test_a_server_that_knows_the_lock_leaves_nothing_to_register(apicurio, lock):
     """Ids are compared at construction, not at the first message."""
-    registry = ServerRegistry(apicurio.url, lock)
+    registry = apicurio.connect(lock)
 
     assert (registry.reachable, registry.failure, registry.unregistered) == (True, None, ())
 
@@ -207,7 +212,7 @@ def test_a_server_that_knows_the_lock_leaves_nothing_to_register(apicurio, lock)
 def test_a_locked_schema_that_the_server_lacks_is_named(apicurio, tmp_path):
     """It is locked before it is deployed: no error, and work goes on from the lock."""
     lock = write_lock(tmp_path, {1: TEXT, 9_999: revise(6)})
-    registry = ServerRegistry(apicurio.url, lock)
+    registry = apicurio.connect(lock)
 
     assert registry.unregistered == (9_999,)
     assert registry.get(9_999) == lock.get(9_999)
@@ -216,7 +221,7 @@ def test_a_locked_schema_that_the_server_lacks_is_named(apicurio, tmp_path):
 def test_another_id_than_the_locked_one_is_refused(apicurio, tmp_path):
     """The server would read our frames with another schema, or with none."""
     with pytest.raises(SchemaLockError, match=r"lock file says id 7.* says 1;") as caught:
-        ServerRegistry(apicurio.url, write_lock(tmp_path, {7: TEXT}))
+        apicurio.connect(write_lock(tmp_path, {7: TEXT}))
 
     assert caught.value.subject == SUBJECT
 
@@ -227,21 +232,21 @@ def test_a_locked_id_that_the_server_gave_to_another_schema_is_refused(apicurio,
     unregistered = revise(3)
 
     with pytest.raises(SchemaLockError, match=rf"id {taken}, .* has another schema under it"):
-        ServerRegistry(apicurio.url, write_lock(tmp_path, {taken: unregistered}))
+        apicurio.connect(write_lock(tmp_path, {taken: unregistered}))
 
 
 def test_an_id_is_one_schema_under_any_subject(apicurio, tmp_path):
     """The server has the text under its id, for another subject: not a conflict, not registered."""
     lock = write_lock(tmp_path, {1: TEXT}, subject="market.crypto.replay-value")
 
-    assert ServerRegistry(apicurio.url, lock).unregistered == (1,)
+    assert apicurio.connect(lock).unregistered == (1,)
 
 
 def test_registering_again_gives_the_same_id(apicurio, client):
     """A deployment that runs twice changes nothing."""
     before = list_contents(client)
 
-    assert ServerRegistry(apicurio.url).register(SUBJECT, TEXT) == 1
+    assert apicurio.connect().register(SUBJECT, TEXT) == 1
     assert list_contents(client) == before
 
 
@@ -252,7 +257,7 @@ def test_registering_sets_compatibility_none(apicurio, client):
     renamed = Schema(FOREIGN_TEXT, "AVRO")
     client.set_compatibility(None, "BACKWARD")
     try:
-        registry = ServerRegistry(apicurio.url)
+        registry = apicurio.connect()
         registry.register(subject, TEXT)
         foreign_id = registry.register(subject, FOREIGN_TEXT)
         client.register_schema(strict, Schema(TEXT, "AVRO"))
@@ -270,7 +275,7 @@ def test_a_text_that_is_no_schema_is_refused(apicurio, client):
     """The server's own reason is handed on."""
     before = list_contents(client)
     with pytest.raises(RegistryError, match="HTTP 422"):
-        ServerRegistry(apicurio.url).register(SUBJECT, "{")
+        apicurio.connect().register(SUBJECT, "{")
 
     assert list_contents(client) == before
 
@@ -280,7 +285,7 @@ def test_reading_and_writing_register_nothing(apicurio, client, tmp_path):
     lock = write_lock(tmp_path, {8_888: revise(4)})
     before = list_contents(client)
 
-    codec = TradeCodec(ServerRegistry(apicurio.url, lock))
+    codec = TradeCodec(apicurio.connect(lock))
     assert codec.decode(codec.encode(make_trade())) == make_trade()
     assert codec.decode(TradeCodec().encode(make_trade())) == make_trade()
     assert list_contents(client) == before
@@ -288,7 +293,7 @@ def test_reading_and_writing_register_nothing(apicurio, client, tmp_path):
 
 def test_a_schema_that_is_not_locked_is_fetched_when_it_turns_up(apicurio, lock, newer_id):
     """Subject, version and meaning as the lock file of the one who wrote it has them."""
-    registry = ServerRegistry(apicurio.url)
+    registry = apicurio.connect()
     found = registry.get(newer_id)
     locked = lock.get(newer_id)
 
@@ -300,7 +305,7 @@ def test_a_schema_that_is_not_locked_is_fetched_when_it_turns_up(apicurio, lock,
 
 def test_a_version_that_somebody_registers_is_read_but_never_written(apicurio, client, lock):
     """A producer writes with what it was built with; its reader finds the newcomer by its id."""
-    registry = ServerRegistry(apicurio.url, lock)
+    registry = apicurio.connect(lock)
     before = registry.latest(SUBJECT)
     text = revise(5)
     with pytest.raises(UnknownSchemaError):
@@ -310,7 +315,7 @@ def test_a_version_that_somebody_registers_is_read_but_never_written(apicurio, c
 
     assert json.loads(registry.get(newcomer).text) == json.loads(text)
     assert registry.latest(SUBJECT) == before
-    assert ServerRegistry(apicurio.url, lock).latest(SUBJECT) == before
+    assert apicurio.connect(lock).latest(SUBJECT) == before
     assert TradeCodec(registry).schema_id == before.schema_id
 
 
@@ -383,7 +388,7 @@ def test_a_server_that_never_answers_holds_nobody_up(mute_url):
 def test_a_web_server_that_is_no_registry_has_not_answered(apicurio):
     """Its 404 is no word on our schemas: a URL without the registry's path is a mistake."""
     url = apicurio.url.removesuffix(API)
-    registry = ServerRegistry(url)
+    registry = ServerRegistry(url, timeout_s=ANSWER_TIMEOUT_S)
 
     assert not registry.reachable
     with pytest.raises(RegistryError, match="HTTP 404"):
@@ -426,7 +431,7 @@ def test_we_read_the_frames_of_confluents_client(client, apicurio, seeded_trades
     frames = [serialize(trade, VALUE) for trade in seeded_trades]
 
     assert {frame[:5] for frame in frames} == {b"\x00\x00\x00\x00\x01"}
-    for registry in (None, ServerRegistry(apicurio.url)):
+    for registry in (None, apicurio.connect()):
         assert [*map(TradeCodec(registry).decode, frames)] == seeded_trades
     assert list_contents(client) == before
 
@@ -438,14 +443,14 @@ def test_ids_survive_a_restart(apicurio, client, lock):
     """What was registered has its id again, also for who was connected before."""
     registered = {i: client.get_schema(i).schema_str for i in lock.ids}
     contents = list_contents(client)
-    connected = ServerRegistry(apicurio.url)
+    connected = apicurio.connect()
     apicurio.child.stop()
     with pytest.raises(RegistryError):
         connected.get(max(lock.ids))
 
     apicurio.start()
 
-    assert ServerRegistry(apicurio.url, lock).unregistered == ()
+    assert apicurio.connect(lock).unregistered == ()
     assert connected.get(max(lock.ids)).text == registered[max(lock.ids)]
     client.clear_caches()
     assert {i: client.get_schema(i).schema_str for i in lock.ids} == registered
