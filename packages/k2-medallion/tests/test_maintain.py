@@ -14,6 +14,7 @@ from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.maintain import Maintenance
 from k2_medallion.promotion import Promotion
+from k2_medallion.publish import Guard, stage_rows
 from k2_medallion.published import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.stage import FusedStage
@@ -171,6 +172,52 @@ def test_expiry_keeps_what_the_flow_needs(spark, catalog, sink, maintenance, mon
     list(sink._stage.finish_pending(spark))
     write(spark, sink, 8)
     assert len(rows_of(spark, GOLD_TRADES)) == 10
+
+
+def test_expiry_takes_the_files_that_nobody_can_read_any_more(
+    spark, home, catalog, sink, maintenance, monkeypatch
+):
+    """What was put together, and what a driver that died had staged; what is read stays."""
+    monkeypatch.setattr(module, "_KEPT_SNAPSHOTS", 1)
+    for batch in range(6):
+        write(spark, sink, 2 * batch)
+    stage_rows(spark.table(table_name(GOLD_TRADES)), GOLD_TRADES, Guard("dead", "k2:dead:0=1"))
+    list(maintenance.compact(spark, LATER))
+    write(spark, sink, 12)
+    before = rows_of(spark, GOLD_TRADES)
+    folder = home.path / "warehouse" / "market" / GOLD_TRADES.name
+    snapshots = len(load_table(catalog, GOLD_TRADES).snapshots())
+
+    done = {action.table: dict(action.detail) for action in maintenance.expire(spark, LATER)}
+
+    (only,) = load_table(catalog, GOLD_TRADES).snapshots()
+    assert done[GOLD_TRADES.name] == {"snapshots": snapshots - 1}
+    kept = {file.file_path.removeprefix("file:") for file in files_of(catalog, GOLD_TRADES)}
+    assert {str(path) for path in folder.glob("data/**/*.parquet")} == kept
+    lists = {str(path) for path in folder.glob("metadata/snap-*.avro")}
+    assert lists == {only.manifest_list.removeprefix("file:")}
+    assert rows_of(spark, GOLD_TRADES) == before
+
+
+def test_expiry_leaves_what_is_tagged(spark, catalog, sink, maintenance, monkeypatch):
+    """Its files too, though they have been put together since."""
+    monkeypatch.setattr(module, "_KEPT_SNAPSHOTS", 1)
+    for batch in range(3):
+        write(spark, sink, 2 * batch)
+    gold = load_table(catalog, GOLD_TRADES)
+    tagged = gold.current_snapshot().snapshot_id
+    gold.manage_snapshots().create_tag(tagged, "paper").commit()
+    before = sorted(gold.scan().to_arrow()["trade_id"].to_pylist())
+    monkeypatch.setattr(module, "MOST_CLOSED_FILES", 1)
+    list(maintenance.compact(spark, LATER))
+    write(spark, sink, 6)
+
+    list(maintenance.expire(spark, LATER))
+
+    gold = load_table(catalog, GOLD_TRADES)
+    assert len(gold.snapshots()) == 2
+    assert sorted(gold.scan(snapshot_id=tagged).to_arrow()["trade_id"].to_pylist()) == before
+    assert gold.scan().to_arrow().num_rows == 8
 
 
 def test_a_silent_exchange_keeps_no_snapshots_of_shared_tables(

@@ -25,7 +25,7 @@ from .errors import ConservationError, FencedError
 from .flow import Batch
 from .offsets import Offsets
 from .published import PublishedSnapshot, find_published, walk_flow
-from .spark import table_name
+from .spark import load_java_table, table_name
 from .tables import TableSpec
 
 _log = structlog.get_logger()
@@ -99,7 +99,7 @@ def stage_rows(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
         raise
     finally:
         spark.conf.unset(_WAP_ID)
-    return _find_staged(_load(spark, spec), spec, attempt)
+    return _find_staged(load_java_table(spark, spec), spec, attempt)
 
 
 def fit_columns(rows: DataFrame, spec: TableSpec) -> DataFrame:
@@ -111,7 +111,7 @@ def fit_columns(rows: DataFrame, spec: TableSpec) -> DataFrame:
 
 def stage_nothing(rows: DataFrame, spec: TableSpec, guard: Guard) -> Staged | None:
     """Stage an empty snapshot, which needs no Spark job; `rows` only name the session."""
-    table = _load(rows.sparkSession, spec)
+    table = load_java_table(rows.sparkSession, spec)
     attempt = uuid.uuid4().hex
     append = table.newAppend().set("wap.id", guard.publish_id).set(_ATTEMPT, attempt)
     try:
@@ -231,14 +231,6 @@ def check_same_range(
             if dict(batch.start) | {row[0]: row[1] for row in ends} == dict(batch.end):
                 return
     raise FencedError(batch.flow, batch.publish_id)
-
-
-def _load(spark: SparkSession, spec: TableSpec) -> Any:
-    assert spark._jvm is not None
-    # The loader takes its catalog from whichever session this thread used last.
-    spark._get_j_spark_session_class(spark._jvm).setActiveSession(spark._jsparkSession)
-    load = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable
-    return load(spark._jsparkSession, table_name(spec))
 
 
 def _find_staged(table: Any, spec: TableSpec, attempt: str) -> Staged:

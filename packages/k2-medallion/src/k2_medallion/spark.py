@@ -84,6 +84,15 @@ def table_name(spec: TableSpec) -> str:
     return f"{CATALOG_NAME}.{spec.identifier}"
 
 
+def load_java_table(spark: SparkSession, spec: TableSpec) -> Any:
+    """Return Iceberg's own object of a table, for what neither SQL nor pyiceberg can do."""
+    assert spark._jvm is not None
+    # The loader takes its catalog from whichever session this thread used last.
+    spark._get_j_spark_session_class(spark._jvm).setActiveSession(spark._jsparkSession)
+    load = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable
+    return load(spark._jsparkSession, table_name(spec))
+
+
 def open_session(
     home: LakeHome,
     *,
