@@ -336,13 +336,31 @@ def refuse(socket: ServerConnection, request: object) -> object:
 
 @pytest.mark.parametrize("kind", [WebSocketTransport, PicowsTransport])
 def test_a_server_that_never_answers_is_given_up(kind: type[WebSocketTransport | PicowsTransport]):
-    """A half-open server must not hold the feed for ever."""
+    """A half-open server must not hold the feed for ever, nor keep its socket."""
     with sockets.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ConnectionLostError):
-            asyncio.run(connect(kind(open_timeout_s=0.1), url))
+            asyncio.run(connect_late(kind(open_timeout_s=1), url))
+        peer, _ = silent.accept()
+        with peer:
+            peer.settimeout(DEADLINE_S)
+            while peer.recv(4096):
+                pass
+
+
+async def connect_late(transport: Transport, url: str) -> None:
+    """Connect on a machine where finding the server takes a while."""
+    loop = asyncio.get_running_loop()
+    create_connection = loop.create_connection
+
+    async def create_late(*args: object, **options: object) -> object:
+        await asyncio.sleep(0.05)
+        return await create_connection(*args, **options)  # type: ignore[call-overload]
+
+    loop.create_connection = create_late  # type: ignore[method-assign, assignment]
+    await connect(transport, url)
 
 
 async def connect(transport: Transport, url: str) -> None:

@@ -93,7 +93,9 @@ class PicowsTransport:
                     lambda: _PicowsSocket(url),
                     url,
                     ssl_context=self._tls if url.startswith("wss:") else None,
-                    websocket_handshake_timeout=self._open_timeout_s,
+                    # In time before ours: cancelled in a handshake, picows leaves the socket open
+                    # until this is over.
+                    websocket_handshake_timeout=self._open_timeout_s / 2,
                     logger_name=_SILENT,
                     enable_auto_ping=True,
                     auto_ping_idle_timeout=_PING_S,
