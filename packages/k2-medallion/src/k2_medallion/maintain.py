@@ -138,7 +138,6 @@ class Maintenance:
         """
         before = {snapshot.snapshot_id for snapshot in self._load(spec).snapshots()}
         table = load_java_table(spark, spec)
-        table.refresh()
         expiry = table.expireSnapshots().expireOlderThan(int(cutoff.timestamp() * 1000))
         expiry.retainLast(_KEPT_SNAPSHOTS).commit()
         after = {snapshot.snapshot_id for snapshot in self._load(spec).snapshots()}
