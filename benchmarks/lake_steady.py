@@ -31,7 +31,7 @@ from k2_medallion.catalog import load_table
 from k2_medallion.data_files import plan_data_files
 from k2_medallion.errors import CatalogError
 from k2_medallion.jvm import fetch_jars, find_java
-from k2_medallion.maintain import SNAPSHOT_AGE
+from k2_medallion.maintain import CLOSED_AFTER, SNAPSHOT_AGE
 from k2_medallion.tables import TableSpec
 from k2_schemas import Trade, TradeCodec
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -48,9 +48,8 @@ _FIRST_STREAMED = 1_000_000
 _TICK_S = 0.05
 _PORT = 29_192
 _STEADY_WARM_UP_S = 120.0
-_SOAK_WARM_UP_S = 300.0 + SNAPSHOT_AGE.total_seconds()
-"""Does not count: the JVM compiles, and takes memory for it, for four minutes; and a lake that was
-empty keeps more snapshots by the minute, until the first look for those that are too old."""
+_COMPILING = timedelta(minutes=5)
+"""The JVM compiles, and takes memory for it, for four minutes."""
 
 
 class Process:
@@ -144,8 +143,19 @@ def run_steady(report: Report, minutes: float) -> dict[str, float]:
 
 def run_soak(report: Report, minutes: float) -> dict[str, float]:
     """Stream 2,000 + 500 trades/s of two exchanges."""
-    found = _run(report, _SOAK, minutes, _SOAK_WARM_UP_S)
+    found = _run(report, _SOAK, minutes, _find_soak_warm_up_s(datetime.now(UTC)))
     return {f"soak_{name}": value for name, value in found.items()}
+
+
+def _find_soak_warm_up_s(now: datetime) -> float:
+    """Return how long it takes until everything that a soak repeats has been done once.
+
+    A lake that was empty keeps more snapshots by the minute until the oldest are too old, and one
+    whole hour has to have been closed and sorted.
+    """
+    next_hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    until = max(now + SNAPSHOT_AGE, next_hour + CLOSED_AFTER) + _COMPILING
+    return (until - now).total_seconds()
 
 
 def _run(

@@ -136,12 +136,13 @@ class Maintenance:
         By Iceberg's core: its procedure looks for the files that nobody needs any more with Spark
         jobs over all manifests, for ten seconds a table, while nothing is compacted (ADR 0011).
         """
-        before = {snapshot.snapshot_id for snapshot in self._load(spec).snapshots()}
         table = load_java_table(spark, spec)
         expiry = table.expireSnapshots().expireOlderThan(int(cutoff.timestamp() * 1000))
-        expiry.retainLast(_KEPT_SNAPSHOTS).commit()
-        after = {snapshot.snapshot_id for snapshot in self._load(spec).snapshots()}
-        return len(before - after)
+        expiry.retainLast(_KEPT_SNAPSHOTS)
+        count = len(expiry.apply())
+        if count:
+            expiry.commit()
+        return count
 
     def _rewrite(
         self, spark: SparkSession, spec: TableSpec, start: datetime, *, closed: bool

@@ -18,7 +18,7 @@ _POLL_S = 5.0
 _MINUTE_S = 60.0
 _PACE_S = {
     "compact": 15.0,
-    "expire": _MINUTE_S,
+    "expire": 3 * _MINUTE_S,
     "merge_manifests": 5 * _MINUTE_S,
     "retire": 60 * _MINUTE_S,
     "remove_orphans": 24 * 60 * _MINUTE_S,
