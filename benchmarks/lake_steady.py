@@ -150,19 +150,23 @@ def run_soak(report: Report, minutes: float) -> dict[str, float]:
 def _find_soak_warm_up_s(now: datetime) -> float:
     """Return how long it takes until everything that a soak repeats has been done once.
 
-    A lake that was empty keeps more snapshots by the minute until the oldest are too old, and one
-    whole hour has to have been closed and sorted.
+    A lake that was empty keeps more snapshots by the minute until the oldest are too old, and an
+    hour has to have been closed and sorted, if only with what was streamed of it.
     """
-    next_hour = now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    next_hour = _floor_hour(now) + timedelta(hours=1)
     until = max(now + SNAPSHOT_AGE, next_hour + CLOSED_AFTER) + _COMPILING
     return (until - now).total_seconds()
+
+
+def _floor_hour(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
 
 
 def _run(
     report: Report, rates: Mapping[str, int], minutes: float, warm_up_s: float
 ) -> dict[str, float]:
     with _open_stack(rates) as stack:
-        closed = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+        closed = _floor_hour(datetime.now(UTC)) - timedelta(hours=2)
         # An hour that is over, in many files: maintenance has to find and sort it.
         begin_us = int(closed.timestamp() * 1e6)
         for name in rates:

@@ -136,9 +136,8 @@ class Maintenance:
         By Iceberg's core: its procedure looks for the files that nobody needs any more with Spark
         jobs over all manifests, for ten seconds a table, while nothing is compacted (ADR 0011).
         """
-        table = load_java_table(spark, spec)
-        expiry = table.expireSnapshots().expireOlderThan(int(cutoff.timestamp() * 1000))
-        expiry.retainLast(_KEPT_SNAPSHOTS)
+        expiry = load_java_table(spark, spec).expireSnapshots().retainLast(_KEPT_SNAPSHOTS)
+        expiry.expireOlderThan(int(cutoff.timestamp() * 1000))
         count = len(expiry.apply())
         if count:
             expiry.commit()
