@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow as pa
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from pyiceberg.catalog.sql import SqlCatalog
@@ -60,6 +61,8 @@ def run(
 
     Stops between batches: what is being published is published in full.
     """
+    # Arrow's own allocator keeps what the largest batches took, the system's gives it back.
+    pa.set_memory_pool(pa.system_memory_pool())
     home = LakeHome(settings.lake.home, None if settings.store is None else settings.store.open())
     with hold_home(home), hold_topology(home, settings.lake.topology):
         catalog = open_catalog(home, create=True)
