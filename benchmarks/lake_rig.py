@@ -128,7 +128,14 @@ def make_trades(
         )
 
 
-def produce_trades(address: str, exchange: str, first: int, count: int, begin_us: int) -> None:
+def produce_trades(
+    address: str,
+    exchange: str,
+    first: int,
+    count: int,
+    begin_us: int,
+    per_s: int = TRADES_PER_S,
+) -> None:
     """Produce trades to an exchange's topic and wait until Kafka has them."""
     codec = TradeCodec()
     producer = Producer(
@@ -142,7 +149,7 @@ def produce_trades(address: str, exchange: str, first: int, count: int, begin_us
         }
     )
     topic = trades_topic(exchange)
-    for trade in make_trades(exchange, first, count, begin_us):
+    for trade in make_trades(exchange, first, count, begin_us, per_s):
         while True:
             try:
                 producer.produce(topic, codec.encode(trade), trade.symbol.encode())

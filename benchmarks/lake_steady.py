@@ -43,8 +43,8 @@ from .report import Report
 _STEADY = {"steady": TRADES_PER_S}
 _SOAK = {"binance": 2_000, "kraken": 500}
 """Trades a second of each exchange."""
-_FIRST_STREAMED = 1_000_000
-"""Above the ids of what is there before."""
+_CLOSED_TRADES = 300_000
+"""Of an hour that is over, in many files: maintenance has to find and sort it."""
 _TICK_S = 0.05
 _PORT = 29_192
 _STEADY_WARM_UP_S = 120.0
@@ -143,15 +143,15 @@ def run_steady(report: Report, minutes: float) -> dict[str, float]:
 
 def run_soak(report: Report, minutes: float) -> dict[str, float]:
     """Stream 2,000 + 500 trades/s of two exchanges."""
-    found = _run(report, _SOAK, minutes, _find_soak_warm_up_s(datetime.now(UTC)))
+    found = _run(report, _SOAK, minutes, None)
     return {f"soak_{name}": value for name, value in found.items()}
 
 
 def _find_soak_warm_up_s(now: datetime) -> float:
     """Return how long it takes until everything that a soak repeats has been done once.
 
-    A lake that was empty keeps more snapshots by the minute until the oldest are too old, and an
-    hour has to have been closed and sorted, if only with what was streamed of it.
+    A lake that was empty keeps more snapshots by the minute until the oldest are too old, and a
+    full hour has to have been closed and sorted.
     """
     next_hour = _floor_hour(now) + timedelta(hours=1)
     until = max(now + SNAPSHOT_AGE, next_hour + CLOSED_AFTER) + _COMPILING
@@ -163,17 +163,22 @@ def _floor_hour(time: datetime) -> datetime:
 
 
 def _run(
-    report: Report, rates: Mapping[str, int], minutes: float, warm_up_s: float
+    report: Report, rates: Mapping[str, int], minutes: float, warm_up_s: float | None
 ) -> dict[str, float]:
+    """Stream for some minutes after a warm-up; None: the soak's, in an hour that is then full."""
     with _open_stack(rates) as stack:
-        closed = _floor_hour(datetime.now(UTC)) - timedelta(hours=2)
-        # An hour that is over, in many files: maintenance has to find and sort it.
-        begin_us = int(closed.timestamp() * 1e6)
-        for name in rates:
-            produce_trades(stack.broker.address, name, 0, 300_000, begin_us)
+        hour = _floor_hour(datetime.now(UTC))
+        closed = hour - timedelta(hours=2)
+        sent = {name: _produce_hour(stack, name, closed, _CLOSED_TRADES) for name in rates}
+        if warm_up_s is None:
+            for name, per_s in rates.items():
+                count = int((datetime.now(UTC) - hour).total_seconds() * per_s)
+                sent[name] = _produce_hour(stack, name, hour, count, sent[name], per_s)
         stack.start_lake()
-        _wait_for_gold(stack, 300_000 * len(rates))
-        freshness, samples = _stream(stack, minutes, warm_up_s)
+        _wait_for_gold(stack, sum(sent.values()))
+        if warm_up_s is None:
+            warm_up_s = _find_soak_warm_up_s(datetime.now(UTC))
+        freshness, samples = _stream(stack, sent, minutes, warm_up_s)
         catalog = open_catalog(stack.home)
         closed_files = _count_files(catalog, closed)
         manifests = _count_manifests(catalog, rates)
@@ -248,26 +253,43 @@ class Sample(NamedTuple):
 class _Stream:
     """One exchange's trades in real time."""
 
-    def __init__(self, exchange: str, per_s: int) -> None:
+    def __init__(self, exchange: str, per_s: int, first: int) -> None:
         self._exchange = exchange
         self._per_s = per_s
+        self._first = first
         self._sent = 0
         # A trade's time is when it was due: one that had to wait here is as old as it would be.
-        self._begin_us = time.time_ns() // 1000 - _FIRST_STREAMED * 1_000_000 // per_s
+        self._begin_us = time.time_ns() // 1000 - first * 1_000_000 // per_s
 
     def list_due(self, elapsed_s: float) -> Iterator[Trade]:
-        first, due = _FIRST_STREAMED + self._sent, int(elapsed_s * self._per_s) - self._sent
+        first, due = self._first + self._sent, int(elapsed_s * self._per_s) - self._sent
         self._sent += due
         return make_trades(self._exchange, first, due, self._begin_us, self._per_s)
 
 
-def _stream(stack: Process, minutes: float, warm_up_s: float) -> tuple[Freshness, list[Sample]]:
-    """Produce in real time; sample what becomes visible, after a time that does not count."""
+def _produce_hour(
+    stack: Process, name: str, hour: datetime, count: int, first: int = 0, per_s: int = TRADES_PER_S
+) -> int:
+    """Produce trades from the beginning of an hour on; return the number of the next one."""
+    begin_us = int(hour.timestamp() * 1e6) - first * (1_000_000 // per_s)
+    produce_trades(stack.broker.address, name, first, count, begin_us, per_s)
+    return first + count
+
+
+def _stream(
+    stack: Process, sent: Mapping[str, int], minutes: float, warm_up_s: float
+) -> tuple[Freshness, list[Sample]]:
+    """Produce in real time; sample what becomes visible, after a time that does not count.
+
+    `sent` are the trades that each exchange's topic has before.
+    """
     producer = Producer({"bootstrap.servers": stack.broker.address, "linger.ms": 5})
     codec, samples = TradeCodec(), []
     freshness = Freshness(stack.home, _list_tables(stack.rates))
     began = time.monotonic()
-    streams = {trades_topic(name): _Stream(name, per_s) for name, per_s in stack.rates.items()}
+    streams = {
+        trades_topic(name): _Stream(name, per_s, sent[name]) for name, per_s in stack.rates.items()
+    }
     next_look = next_sample = began + warm_up_s
     while (elapsed := time.monotonic() - began) < minutes * 60 + warm_up_s:
         for topic, stream in streams.items():
@@ -360,7 +382,7 @@ def _count_gold(stack: Process) -> int:
 
 
 def _wait_for_gold(stack: Process, count: int) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while True:
         stack.check()
         try:
