@@ -128,6 +128,11 @@ def make_trades(
         )
 
 
+def find_begin_us(first: int, first_us: int, per_s: int = TRADES_PER_S) -> int:
+    """Return the time of trade 0 (us since 1970) that puts trade `first` at a time."""
+    return first_us - first * (1_000_000 // per_s)
+
+
 def produce_trades(
     address: str,
     exchange: str,
@@ -150,13 +155,19 @@ def produce_trades(
     )
     topic = trades_topic(exchange)
     for trade in make_trades(exchange, first, count, begin_us, per_s):
-        while True:
-            try:
-                producer.produce(topic, codec.encode(trade), trade.symbol.encode())
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, topic, codec.encode(trade), trade.symbol.encode())
     producer.flush()
+
+
+def produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
+    """Produce a record; wait while the broker is slow."""
+    while True:
+        try:
+            producer.produce(topic, value, key)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
 
 
 def run_flow(rig: Rig, sink: Sink, count: int, log: BatchLog, timeout_s: float = 900) -> None:

@@ -37,7 +37,7 @@ from k2_schemas import Trade, TradeCodec
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
 from .freshness import Freshness
-from .lake_rig import TRADES_PER_S, make_trades, produce_trades
+from .lake_rig import TRADES_PER_S, find_begin_us, make_trades, produce, produce_trades
 from .report import Report
 
 _STEADY = {"steady": TRADES_PER_S}
@@ -259,7 +259,7 @@ class _Stream:
         self._first = first
         self._sent = 0
         # A trade's time is when it was due: one that had to wait here is as old as it would be.
-        self._begin_us = time.time_ns() // 1000 - first * 1_000_000 // per_s
+        self._begin_us = find_begin_us(first, time.time_ns() // 1000, per_s)
 
     def list_due(self, elapsed_s: float) -> Iterator[Trade]:
         first, due = self._first + self._sent, int(elapsed_s * self._per_s) - self._sent
@@ -271,7 +271,7 @@ def _produce_hour(
     stack: Process, name: str, hour: datetime, count: int, first: int = 0, per_s: int = TRADES_PER_S
 ) -> int:
     """Produce trades from the beginning of an hour on; return the number of the next one."""
-    begin_us = int(hour.timestamp() * 1e6) - first * (1_000_000 // per_s)
+    begin_us = find_begin_us(first, int(hour.timestamp() * 1e6), per_s)
     produce_trades(stack.broker.address, name, first, count, begin_us, per_s)
     return first + count
 
@@ -294,7 +294,7 @@ def _stream(
     while (elapsed := time.monotonic() - began) < minutes * 60 + warm_up_s:
         for topic, stream in streams.items():
             for trade in stream.list_due(elapsed):
-                _produce(producer, topic, codec.encode(trade), trade.symbol.encode())
+                produce(producer, topic, codec.encode(trade), trade.symbol.encode())
         producer.poll(0)
         if time.monotonic() > next_look:
             freshness.look()
@@ -306,17 +306,6 @@ def _stream(
         time.sleep(_TICK_S)
     producer.flush()
     return freshness, samples
-
-
-def _produce(producer: Producer, topic: str, value: bytes, key: bytes) -> None:
-    """Produce a record; while the broker is slow, wait: the record's time stays when it was due."""
-    while True:
-        try:
-            producer.produce(topic, value, key)
-        except BufferError:
-            producer.poll(0.1)
-        else:
-            return
 
 
 def _list_tables(exchanges: Iterable[str]) -> dict[str, tuple[TableSpec, str]]:
