@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -307,6 +308,86 @@ def test_a_restart_goes_on_after_the_checkpoint(tmp_path: Path):
     positions = file.read()
     assert positions is not None
     assert positions["binance"]["BTCUSDT"].trade_id == FIRST_ID + 100
+
+
+@pytest.mark.parametrize("limited", [0, 1])
+def test_a_feed_that_is_stopped_fetches_what_it_misses_first(limited: int):
+    """Told to stop with a hole before its newest trade, it leaves none, 429 or not."""
+    exchange = LiveExchange(limited=limited)
+    events: list[object] = []
+
+    async def play() -> None:
+        async with (
+            exchange.serve() as url,
+            TradeFeed([Binance(["BTC/USDT"], url)]) as feed,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(collect(feed, events, lambda: False))
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(3)
+            await until(lambda: len(trades_of(events)) == 3)
+            exchange.drop = 1.0
+            await exchange.trade(40)
+            exchange.drop = 0.0
+            await exchange.trade(2)
+            await until(lambda: feed.stats()["binance"].held == 2)
+            feed.stop()
+
+    asyncio.run(play())
+    assert trades_of(events) == ledger_of(exchange)
+
+
+def test_a_feed_that_is_stopped_does_not_wait_for_a_venue_that_is_unwell():
+    """What it received goes out within the time to drain; the hole waits for the next start."""
+    exchange = LiveExchange(limited=10**6)
+    events: list[object] = []
+
+    async def play() -> float:
+        async with (
+            exchange.serve() as url,
+            TradeFeed([Binance(["BTC/USDT"], url)], drain_s=0.5) as feed,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(collect(feed, events, lambda: False))
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(3)
+            await until(lambda: len(trades_of(events)) == 3)
+            exchange.drop = 1.0
+            await exchange.trade(1)
+            exchange.drop = 0.0
+            await exchange.trade(1)
+            await until(lambda: feed.stats()["binance"].held == 1)
+            feed.stop()
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    seconds = asyncio.run(play())
+    expected = ledger_of(exchange)
+    del expected[FIRST_ID + 3]
+    assert trades_of(events) == expected
+    assert [e for e in events if isinstance(e, Gap)] == []
+    assert seconds < 5
+
+
+def test_whoever_stops_reading_waits_for_nothing():
+    """A reader that leaves the block takes no more events: none are fetched for it."""
+    exchange = LiveExchange(limited=10**6)
+
+    async def play() -> float:
+        async with exchange.serve() as url, asyncio.timeout(DEADLINE_S):
+            async with TradeFeed([Binance(["BTC/USDT"], url)], drain_s=DEADLINE_S) as feed:
+                await until(lambda: bool(exchange.sockets))
+                await exchange.trade(1)
+                await until(lambda: feed.stats()["binance"].trades == 1)
+                exchange.drop = 1.0
+                await exchange.trade(1)
+                exchange.drop = 0.0
+                await exchange.trade(1)
+                await until(lambda: feed.stats()["binance"].missing == 1)
+                began = time.monotonic()
+            return time.monotonic() - began
+
+    assert asyncio.run(play()) < 5
 
 
 def test_a_refused_symbol_ends_the_iteration_with_its_error():

@@ -23,6 +23,7 @@ from k2_connectors.errors import SubscriptionChangeError, SubscriptionRejectedEr
 from k2_connectors.event import BACKFILL, ORIGIN, Gap, Status
 from k2_connectors.lines import Close, Open, Send
 from k2_connectors.rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
+from k2_connectors.runner import DRAIN_S
 from k2_connectors.sequencer import Sequencer
 from k2_connectors.subscriptions import Subscription
 from k2_connectors.venue import Decoded, TradeFactories
@@ -133,6 +134,7 @@ class Faults:
     rest_limited: float = 0.0
     rest_lag_s: float = 0.0
     crash: float = 0.0
+    stop: float = 0.0
     dead: float = 0.0
     change: float = 0.0
 
@@ -140,7 +142,7 @@ class Faults:
 ALL_FAULTS = Faults(
     drop=0.05, duplicate=0.05, delay=0.1, reset=0.01, deaf=0.003, shutdown=0.003, no_ack=0.1,
     refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01,
-    dead=0.05,
+    stop=0.01, dead=0.05,
 )  # fmt: skip
 
 
@@ -181,6 +183,12 @@ class World:
     """Where the promise for a pair in force begins."""
     most_held: int = 0
     crashes: int = 0
+    stop_by_ns: int | None = None
+    """When a process that was told to stop ends, whatever it misses."""
+    stops: Counter[str] = field(default_factory=Counter)
+    """How processes that were told to stop ended: complete, or out of time."""
+    left_behind: list[str] = field(default_factory=list)
+    """Holes that a process left which said that it misses nothing."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -212,6 +220,41 @@ class World:
         self.changes.clear()
         symbols = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
         self.start_process(Watermarks(self.marks.positions()), symbols)
+
+    def stop(self) -> None:
+        """SIGTERM: the sockets close, and what is missing before the newest trade is fetched."""
+        for _ in self.feed.drain():
+            self.sockets.clear()
+        self.publish(self.feed.finish())
+        self.stop_by_ns = self.now_ns + int(DRAIN_S * S)
+
+    def end_stop(self) -> None:
+        """Flush, write the checkpoint, exit 0; then the next process starts from that."""
+        for trade in list(self.queue):
+            self.acknowledge(trade)
+        for letter in list(self.letters_due):
+            self.acknowledge_letter(letter)
+        if self.feed.continuity.missing:
+            self.stops["out of time"] += 1
+        else:
+            self.stops["complete"] += 1
+            self.left_behind += self.find_holes()
+        self.stop_by_ns = None
+        self.changes.clear()
+        symbols = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
+        self.start_process(Watermarks(self.marks.positions()), symbols)
+
+    def find_holes(self) -> list[str]:
+        """Return what is missing between the trades that the running process passed on."""
+        holes = []
+        for pair in self.feed.lines.pairs:
+            run = [t for era, t in self.runs[-1] if (t.pair, era) == (pair, self.eras[pair])]
+            ids = {trade.source_sequence or 0 for trade in run}
+            if ids:
+                between = set(range(min(ids), max(ids))) - ids
+                lost = {i for i in between if (pair, i) not in self.letters}
+                holes += [f"{pair}: stopped with holes {sorted(lost)}"] if lost else []
+        return holes
 
     def publish(self, events: Sequence[Any]) -> None:
         """Do with a feed's events what k2-feed does."""
@@ -414,6 +457,8 @@ class World:
         end_ns = self.now_ns + 3_600 * S
         while self.now_ns < end_ns:
             deadlines = [self.feed.deadline_ns(self.now_ns), end_ns]
+            if self.stop_by_ns is not None:
+                deadlines = [self.now_ns + S // 20, self.stop_by_ns]
             if self.events:
                 deadlines.append(self.events[0][0])
             if self.emissions_left:
@@ -425,23 +470,35 @@ class World:
                 self.emit()
                 self.emissions_left -= 1
                 emit_at_ns = self.now_ns + int(self.random.expovariate(4) * S)
-                if self.faults.change and self.random.random() < self.faults.change:
-                    self.change()
-                if self.random.random() < self.faults.crash:
-                    self.crash()
+                self.interfere()
                 if not self.emissions_left:
                     self.faults = Faults(rest_lag_s=self.faults.rest_lag_s)
-            self.publish(self.feed.tick(self.now_ns))
+            if self.stop_by_ns is None:
+                self.publish(self.feed.tick(self.now_ns))
+            elif not self.feed.continuity.missing or self.now_ns >= self.stop_by_ns:
+                self.end_stop()
             self.perform()
             self.most_held = max(self.most_held, self.feed.continuity.held)
             if not self.emissions_left and self.is_at_rest():
                 break
         return self
 
+    def interfere(self) -> None:
+        """By the script, change the symbols of the process, kill it, or tell it to stop."""
+        dice, faults, runs = self.random.random, self.faults, self.stop_by_ns is None
+        if runs and faults.change and dice() < faults.change:
+            self.change()
+        if dice() < faults.crash:
+            self.stop_by_ns = None
+            self.crash()
+        elif runs and faults.stop and dice() < faults.stop:
+            self.stop()
+
     def is_at_rest(self) -> bool:
         """Everything sent has arrived, everything missing has been asked for."""
         return (
-            self.feed.continuity.is_complete()
+            self.stop_by_ns is None
+            and self.feed.continuity.is_complete()
             and self.feed.lines.live > 0
             and not self.queue
             and not self.letters_due
@@ -456,6 +513,7 @@ class World:
     def breaches(self) -> list[str]:
         """Say what is wrong with what reached Kafka; empty means that the promise was kept."""
         wrong = [f"a gap that REST could have filled: {gap}" for gap in self.gaps]
+        wrong += self.left_behind
         for pair in self.market:
             found = {t.source_sequence for t in self.kafka if t.pair == pair}
             unsent = found - {i for i in self.emitted[pair] if (pair, i) not in self.dead}
@@ -522,6 +580,7 @@ CHANCES = st.floats(0, 0.3)
         rest_limited=CHANCES,
         rest_lag_s=st.floats(0, 2),
         crash=st.floats(0, 0.05),
+        stop=st.floats(0, 0.05),
         dead=CHANCES,
     ),
 )
@@ -796,11 +855,40 @@ def test_positions_that_move_before_delivery_are_caught():
     assert len(breached) >= 10
 
 
+LOSSY = Faults(drop=0.3, delay=0.1, reset=0.05, dead=0.05, stop=0.2)
+
+
+def test_a_process_that_is_told_to_stop_leaves_no_hole_while_rest_is_well():
+    """Whatever it misses at that moment is fetched before it ends."""
+    worlds = [World(seed, LOSSY, trades=60, lines=1 + seed % 2).run() for seed in range(100)]
+
+    assert [breach for world in worlds for breach in world.breaches()] == []
+    assert sum(world.stops["complete"] for world in worlds) > 500
+    assert sum(world.stops["out of time"] for world in worlds) == 0
+
+
+class HastyFinish(VenueFeed):
+    """Lets go what it held and asks nobody for what is missing before it."""
+
+    def finish(self) -> list[Any]:
+        """Release alone."""
+        sequencers = self.continuity._sequencers.values()
+        return [trade for s in sequencers for trade in s.release(s.deadline_ns or 0)]
+
+
+def test_a_feed_that_ends_in_haste_is_caught():
+    """It misses trades for as long as it may, and leaves them behind."""
+    worlds = [World(seed, LOSSY, trades=60, make_feed=HastyFinish).run() for seed in range(20)]
+
+    assert sum(world.stops["out of time"] for world in worlds) > 10
+
+
 def test_the_judge_counts_crashes_and_faults():
     """The schedules do contain what they are said to contain."""
     worlds = [World(seed, ALL_FAULTS, trades=120).run() for seed in range(20)]
 
     assert sum(world.crashes for world in worlds) > 5
+    assert sum(world.stops["complete"] for world in worlds) > 10
     assert sum(world.feed.continuity.backfilled for world in worlds) > 100
     assert sum(world.feed.continuity.duplicates for world in worlds) > 50
     assert sum(world.feed.lines.reconnects for world in worlds) > 10

@@ -97,6 +97,7 @@ def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPubl
         contiguity=settings.feed.contiguity,
         backfill=settings.feed.backfill,
         connections=settings.feed.connections,
+        drain_s=settings.feed.drain_s,
         transport=_open_transport(settings.feed),
     )
 

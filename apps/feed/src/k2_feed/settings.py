@@ -14,7 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from k2_connectors import TransportName
+from k2_connectors import DRAIN_S, TransportName
 from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 
@@ -37,7 +37,8 @@ class ContinuitySettings(BaseModel):
 
     `checkpoint` is the file of positions: without one a restart begins live. `connections` is the
     number of redundant sockets per exchange. `contiguity = false` passes trades as they come: for
-    recordings, whose ids repeat and jump. `transport` is the library of the sockets; `record` is
+    recordings, whose ids repeat and jump. `drain_s` is how long a feed that is told to stop may go
+    on fetching what it misses. `transport` is the library of the sockets; `record` is
     the folder that every frame is written to, as it came.
     """
 
@@ -47,6 +48,7 @@ class ContinuitySettings(BaseModel):
     contiguity: bool = True
     backfill: bool = True
     connections: int = Field(default=1, ge=1, le=4)
+    drain_s: float = Field(default=DRAIN_S, ge=0)
     transport: TransportName = "websockets"
     record: Path | None = None
 

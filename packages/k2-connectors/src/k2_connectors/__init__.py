@@ -35,6 +35,7 @@ from .rest import (
     read_refusal,
     rest_beside,
 )
+from .runner import DRAIN_S
 from .tail import read_positions
 from .trade_feed import TradeFeed, VenueStats
 from .transport import Connection, Transport, TransportName, WebSocketTransport, open_transport
@@ -51,6 +52,7 @@ from .venues import (
 )
 
 __all__ = [
+    "DRAIN_S",
     "LOG_EVENTS",
     "VENUES",
     "Binance",

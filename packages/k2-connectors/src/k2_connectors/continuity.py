@@ -178,11 +178,11 @@ class Continuity:
         return Outcome(trades, self._take_gaps())
 
     def finish(self) -> Outcome:
-        """Let go whatever is held; nothing more will come."""
+        """Let go whatever is held, as nothing more will come; what is missing is still fetched."""
         trades: list[Trade] = []
         for sequencer in self._sequencers.values():
             if sequencer.deadline_ns is not None:
-                trades += sequencer.release(sequencer.deadline_ns)
+                trades += self._release(sequencer, sequencer.deadline_ns)
         return Outcome(trades, self._take_gaps())
 
     def probe(self, pair: str) -> None:

@@ -21,6 +21,7 @@ from .errors import PublishError
 from .event import Gap, Status
 from .http import Rest
 from .publish import Publisher
+from .runner import DRAIN_S
 from .trade_feed import TradeFeed, VenueStats
 from .transport import Transport
 from .venue import Venue
@@ -41,7 +42,8 @@ class Feed:
     fetches over REST what it missed; `positions`, if given, are taken for what the file says, which
     is not read then. Without either it begins live. A full publisher holds trades back in bounded
     memory, never the sockets. However `run` ends, the publisher is flushed and the checkpoint
-    written.
+    written. Stopped, it fetches what is missing first, for `drain_s` seconds at most: what is
+    missing then is fetched at the next start.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Feed:
         contiguity: bool = True,
         backfill: bool = True,
         connections: int = 1,
+        drain_s: float = DRAIN_S,
         transport: Transport | None = None,
         rest: Rest | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class Feed:
             contiguity=contiguity,
             backfill=backfill,
             connections=connections,
+            drain_s=drain_s,
             transport=transport,
             rest=rest,
         )
@@ -115,7 +119,9 @@ class Feed:
         finally:
             await self._flush()
             self._save(force=True)
-        _log.info("drained", trades={name: s.trades for name, s in self.stats().items()})
+        stats = self.stats()
+        missing = {name: s.missing for name, s in stats.items() if s.missing}
+        _log.info("drained", trades={name: s.trades for name, s in stats.items()}, missing=missing)
 
     async def _flush(self) -> None:
         try:

@@ -38,5 +38,9 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "publish_failed": LogEvent(
         "error", ("topic", "reason"), "Kafka did not take a record; the feed ends"
     ),
-    "drained": LogEvent("info", ("trades",), "all is published and acknowledged; per venue"),
+    "drained": LogEvent(
+        "info",
+        ("trades", "missing"),
+        "all is published and acknowledged; per venue, and what the next start fetches",
+    ),
 }

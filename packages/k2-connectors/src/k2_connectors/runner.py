@@ -19,6 +19,8 @@ _log = structlog.get_logger()
 
 _BEAT_S = 0.05
 """How often time is let pass: a held trade waits that much longer at most."""
+DRAIN_S = 5.0
+"""How long a stopped feed may go on fetching: Docker kills after 10 s, and it has yet to flush."""
 _YIELD_EVERY_FRAMES = 64
 """A socket with a full buffer never suspends its reader; others must get their turn."""
 
@@ -39,10 +41,14 @@ class Runner:
         transport: Transport | None = None,
         rest: Rest | None = None,
         room: Room | None = None,
+        *,
+        drain_s: float = DRAIN_S,
     ) -> None:
         self.core = core
         self._sink = sink
         self._room = room
+        self._drain_s = drain_s
+        self._has_reader = True
         self._transport = transport or WebSocketTransport()
         self._rest = rest or UrllibRest()
         self._connections: dict[int, Connection] = {}
@@ -52,7 +58,7 @@ class Runner:
         self._log = _log.bind(venue=core.venue.name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop`; then close the sockets and pass on what they had delivered."""
+        """Run until `stop`; then close the sockets, and pass on what they had delivered whole."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -63,6 +69,10 @@ class Runner:
         except ExceptionGroup as group:
             # One venue, one cause: a refused symbol, a publisher that failed.
             raise group.exceptions[0] from None
+
+    def abandon(self) -> None:
+        """Note that nobody takes events any more: nothing is fetched once stopped."""
+        self._has_reader = False
 
     def _beat(self) -> None:
         now_ns = time.monotonic_ns()
@@ -139,13 +149,20 @@ class Runner:
         self._perform(self.core.act(now_ns))
 
     async def _drain(self) -> None:
-        """Close every socket, read what they had delivered, let go what was held."""
+        """Close every socket, read what they had delivered, fetch what is missing before it."""
+        deadline_s = time.monotonic() + self._drain_s
         self._perform(self.core.drain())
-        if self._running:
-            await asyncio.wait(self._running, timeout=10.0)
+        if self._talks:
+            # A mute socket may not take the time of those whose trades are missing.
+            await asyncio.wait(self._talks.values(), timeout=self._drain_s / 2)
+        for talk in self._talks.values():
+            talk.cancel()
+        self._emit(self.core.finish())
+        while self._has_reader and self.core.continuity.missing and time.monotonic() < deadline_s:
+            self._perform(self.core.act(time.monotonic_ns()))
+            await asyncio.sleep(_BEAT_S)
         for task in self._running:
             task.cancel()
-        self._emit(self.core.finish())
 
     def _emit(self, events: Sequence[Event]) -> None:
         if events:

@@ -18,7 +18,7 @@ from .errors import SubscriptionChangeError, UnknownVenueError
 from .event import Status
 from .http import Rest
 from .rest import Hole
-from .runner import Runner
+from .runner import DRAIN_S, Runner
 from .transport import Transport
 from .venue import Venue
 from .venue_feed import Event, VenueFeed
@@ -64,7 +64,7 @@ class TradeFeed:
     where an earlier run was safe; other pairs begin with their first live trade. With `backfill`
     what the sockets lost is fetched over REST, and what nobody has any more is a `Gap`; without,
     every loss is a `Gap`. With `contiguity=False` ids are not looked at. `connections` is the
-    number of redundant sockets per venue.
+    number of redundant sockets per venue; `drain_s` is for `stop`.
 
     Memory is bounded: when nobody reads, trades beyond `max_pending_bytes` are let go as holes,
     and fetched again once there is room; with `contiguity=False` the sockets wait for room instead.
@@ -80,6 +80,7 @@ class TradeFeed:
         connections: int = 1,
         max_backfill_trades: int = MAX_BACKFILL_TRADES,
         max_pending_bytes: int = MAX_PENDING_BYTES,
+        drain_s: float = DRAIN_S,
         transport: Transport | None = None,
         rest: Rest | None = None,
     ) -> None:
@@ -99,7 +100,8 @@ class TradeFeed:
         # What nobody could fetch again must not be let go: then the sockets wait for room.
         room = None if contiguity else self._wait_for_room
         self._runners = [
-            Runner(core, self._take, transport, rest, room) for core in self._cores.values()
+            Runner(core, self._take, transport, rest, room, drain_s=drain_s)
+            for core in self._cores.values()
         ]
         self._contiguity = contiguity
         self._max_pending = max(1, max_pending_bytes // _TRADE_BYTES)
@@ -120,6 +122,8 @@ class TradeFeed:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        for runner in self._runners:
+            runner.abandon()
         if self._work is not None:
             await self._work
 
@@ -155,7 +159,10 @@ class TradeFeed:
         return events
 
     def stop(self) -> None:
-        """Close the sockets; iteration ends after what they had delivered."""
+        """Close the sockets; iteration ends after what they had delivered, without a hole.
+
+        What is missing by then is fetched first, for `drain_s` at most.
+        """
         self._stop.set()
 
     def stats(self) -> dict[str, VenueStats]:

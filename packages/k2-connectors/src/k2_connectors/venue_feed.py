@@ -255,7 +255,11 @@ class VenueFeed:
         return self.lines.drain()
 
     def finish(self) -> list[Event]:
-        """Let go what is still held, with the sockets closed: its holes wait for the next start."""
+        """Let go what is still held, with the sockets closed.
+
+        Go on with `act` and `answer`, not `tick`, until `continuity.missing` is 0 or time is up:
+        the holes that are left then wait for the next start.
+        """
         return self._pass_on(self.continuity.finish())
 
     def note_lost(self, hole: Hole) -> None:
