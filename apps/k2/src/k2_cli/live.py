@@ -186,7 +186,10 @@ def _feed(stack: Stack, screen: Screen, for_s: float, exchange_url: str | None) 
 
 
 def _wait_until_quiet(stack: Stack) -> None:
-    """Return at a moment when the feed misses nothing: stopped then, it leaves no hole."""
+    """Return at a moment when the feed misses nothing: what opens after it has time to be filled.
+
+    It may have much to fetch, more than its time to drain: it goes on from an earlier run.
+    """
     deadline = time.monotonic() + _QUIET_TIMEOUT_S
     while True:
         stack.check()
