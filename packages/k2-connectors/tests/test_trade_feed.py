@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from k2_connectors import (
+    DRAIN_S,
     Binance,
     CheckpointFile,
     Feed,
@@ -73,6 +74,13 @@ class LiveExchange:
             for socket in list(self.sockets):
                 await self._send(socket, self.dialect.render([sent]))
             await asyncio.sleep(pause_s)
+
+    async def trade_over_hole(self, lost: int, sent: int) -> None:
+        """Match trades whose frames are dropped, and then some that are sent."""
+        self.drop = 1.0
+        await self.trade(lost)
+        self.drop = 0.0
+        await self.trade(sent)
 
     async def _send(self, socket: ServerConnection, frame: str) -> None:
         dice = self.random.random()
@@ -310,60 +318,43 @@ def test_a_restart_goes_on_after_the_checkpoint(tmp_path: Path):
     assert positions["binance"]["BTCUSDT"].trade_id == FIRST_ID + 100
 
 
+async def stop_behind_hole(
+    exchange: LiveExchange, *, lost: int, held: int, drain_s: float = DRAIN_S
+) -> tuple[list[object], float]:
+    """Stop a feed that holds trades behind lost ones; return its events, and the seconds taken."""
+    events: list[object] = []
+    async with (
+        exchange.serve() as url,
+        TradeFeed([Binance(["BTC/USDT"], url)], drain_s=drain_s) as feed,
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(collect(feed, events, lambda: False))
+        await until(lambda: bool(exchange.sockets))
+        await exchange.trade(3)
+        await until(lambda: len(trades_of(events)) == 3)
+        await exchange.trade_over_hole(lost, held)
+        await until(lambda: feed.stats()["binance"].held == held)
+        feed.stop()
+        began = time.monotonic()
+    return events, time.monotonic() - began
+
+
 @pytest.mark.parametrize("limited", [0, 1])
 def test_a_feed_that_is_stopped_fetches_what_it_misses_first(limited: int):
     """Told to stop with a hole before its newest trade, it leaves none, 429 or not."""
     exchange = LiveExchange(limited=limited)
-    events: list[object] = []
+    events, _ = asyncio.run(stop_behind_hole(exchange, lost=40, held=2))
 
-    async def play() -> None:
-        async with (
-            exchange.serve() as url,
-            TradeFeed([Binance(["BTC/USDT"], url)]) as feed,
-            asyncio.TaskGroup() as tasks,
-        ):
-            tasks.create_task(collect(feed, events, lambda: False))
-            await until(lambda: bool(exchange.sockets))
-            await exchange.trade(3)
-            await until(lambda: len(trades_of(events)) == 3)
-            exchange.drop = 1.0
-            await exchange.trade(40)
-            exchange.drop = 0.0
-            await exchange.trade(2)
-            await until(lambda: feed.stats()["binance"].held == 2)
-            feed.stop()
-
-    asyncio.run(play())
     assert trades_of(events) == ledger_of(exchange)
 
 
 def test_a_feed_that_is_stopped_does_not_wait_for_a_venue_that_is_unwell():
     """What it received goes out within the time to drain; the hole waits for the next start."""
     exchange = LiveExchange(limited=10**6)
-    events: list[object] = []
-
-    async def play() -> float:
-        async with (
-            exchange.serve() as url,
-            TradeFeed([Binance(["BTC/USDT"], url)], drain_s=0.5) as feed,
-            asyncio.TaskGroup() as tasks,
-        ):
-            tasks.create_task(collect(feed, events, lambda: False))
-            await until(lambda: bool(exchange.sockets))
-            await exchange.trade(3)
-            await until(lambda: len(trades_of(events)) == 3)
-            exchange.drop = 1.0
-            await exchange.trade(1)
-            exchange.drop = 0.0
-            await exchange.trade(1)
-            await until(lambda: feed.stats()["binance"].held == 1)
-            feed.stop()
-            began = time.monotonic()
-        return time.monotonic() - began
-
-    seconds = asyncio.run(play())
+    events, seconds = asyncio.run(stop_behind_hole(exchange, lost=1, held=1, drain_s=0.5))
     expected = ledger_of(exchange)
     del expected[FIRST_ID + 3]
+
     assert trades_of(events) == expected
     assert [e for e in events if isinstance(e, Gap)] == []
     assert seconds < 5
@@ -379,10 +370,7 @@ def test_whoever_stops_reading_waits_for_nothing():
                 await until(lambda: bool(exchange.sockets))
                 await exchange.trade(1)
                 await until(lambda: feed.stats()["binance"].trades == 1)
-                exchange.drop = 1.0
-                await exchange.trade(1)
-                exchange.drop = 0.0
-                await exchange.trade(1)
+                await exchange.trade_over_hole(1, 1)
                 await until(lambda: feed.stats()["binance"].missing == 1)
                 began = time.monotonic()
             return time.monotonic() - began

@@ -21,7 +21,7 @@ from k2_connectors.checkpoint import Position, Watermarks, rebuild_positions
 from k2_connectors.continuity import Continuity
 from k2_connectors.errors import SubscriptionChangeError, SubscriptionRejectedError
 from k2_connectors.event import BACKFILL, ORIGIN, Gap, Status
-from k2_connectors.lines import Close, Open, Send
+from k2_connectors.lines import Action, Close, Open, Send
 from k2_connectors.rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
 from k2_connectors.runner import DRAIN_S
 from k2_connectors.sequencer import Sequencer
@@ -203,6 +203,7 @@ class World:
         """Start a feed from what is safe."""
         self.generation = getattr(self, "generation", 0) + 1
         self.marks = marks
+        self.stop_by_ns = None
         positions: dict[str, Position] = dict(rebuild_positions(self.kafka).get("tiny", {}))
         positions.update(marks.positions().get("tiny", {}))
         self.feed = self.make_feed(
@@ -217,14 +218,17 @@ class World:
         """Kill -9: half of what was not acknowledged is in Kafka all the same."""
         self.crashes += 1
         self.kafka += [trade for trade in self.queue if self.random.random() < 0.5]
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the next process from the checkpoint of the one that ended."""
         self.changes.clear()
         symbols = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
         self.start_process(Watermarks(self.marks.positions()), symbols)
 
     def stop(self) -> None:
         """SIGTERM: the sockets close, and what is missing before the newest trade is fetched."""
-        for _ in self.feed.drain():
-            self.sockets.clear()
+        self.perform(self.feed.drain())
         self.publish(self.feed.finish())
         self.stop_by_ns = self.now_ns + int(DRAIN_S * S)
 
@@ -239,10 +243,7 @@ class World:
         else:
             self.stops["complete"] += 1
             self.left_behind += self.find_holes()
-        self.stop_by_ns = None
-        self.changes.clear()
-        symbols = [s for s in self.feed.symbols if s not in (REFUSED, UNKNOWN)]
-        self.start_process(Watermarks(self.marks.positions()), symbols)
+        self.restart()
 
     def find_holes(self) -> list[str]:
         """Return what is missing between the trades that the running process passed on."""
@@ -384,9 +385,9 @@ class World:
             ),
         )
 
-    def perform(self) -> None:
+    def perform(self, actions: Iterable[Action | Fetch]) -> None:
         """Do what the feed asks for, as far as the world lets it."""
-        for action in self.feed.act(self.now_ns):
+        for action in actions:
             match action:
                 case Open(line=line):
                     if self.random.random() < self.faults.refuse:
@@ -477,7 +478,7 @@ class World:
                 self.publish(self.feed.tick(self.now_ns))
             elif not self.feed.continuity.missing or self.now_ns >= self.stop_by_ns:
                 self.end_stop()
-            self.perform()
+            self.perform(self.feed.act(self.now_ns))
             self.most_held = max(self.most_held, self.feed.continuity.held)
             if not self.emissions_left and self.is_at_rest():
                 break
@@ -485,13 +486,12 @@ class World:
 
     def interfere(self) -> None:
         """By the script, change the symbols of the process, kill it, or tell it to stop."""
-        dice, faults, runs = self.random.random, self.faults, self.stop_by_ns is None
-        if runs and faults.change and dice() < faults.change:
+        dice, faults, is_stopping = self.random.random, self.faults, self.stop_by_ns is not None
+        if not is_stopping and faults.change and dice() < faults.change:
             self.change()
         if dice() < faults.crash:
-            self.stop_by_ns = None
             self.crash()
-        elif runs and faults.stop and dice() < faults.stop:
+        elif not is_stopping and faults.stop and dice() < faults.stop:
             self.stop()
 
     def is_at_rest(self) -> bool:

@@ -6,6 +6,7 @@ what comes out is what the exchange sent, in order within an origin, and a `Gap`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -167,10 +168,7 @@ class Continuity:
 
     def tick(self, now_ns: int) -> Outcome:
         """Let time pass: return what has been held long enough, and gaps that are certain."""
-        trades: list[Trade] = []
-        for sequencer in self._sequencers.values():
-            if sequencer.deadline_ns is not None and now_ns >= sequencer.deadline_ns:
-                trades += self._release(sequencer, now_ns)
+        trades = self._release_held(now_ns)
         for pair, silence in self._silences.items():
             if now_ns >= silence.due_ns:
                 silence.look(now_ns)
@@ -179,11 +177,7 @@ class Continuity:
 
     def finish(self) -> Outcome:
         """Let go whatever is held, as nothing more will come; what is missing is still fetched."""
-        trades: list[Trade] = []
-        for sequencer in self._sequencers.values():
-            if sequencer.deadline_ns is not None:
-                trades += self._release(sequencer, sequencer.deadline_ns)
-        return Outcome(trades, self._take_gaps())
+        return Outcome(self._release_held(math.inf), self._take_gaps())
 
     def probe(self, pair: str) -> None:
         """Ask REST for whatever follows our last trade of a pair."""
@@ -250,6 +244,14 @@ class Continuity:
         deadlines.append(self._backfill.deadline_ns(now_ns))
         known = [deadline for deadline in deadlines if deadline is not None]
         return min(known) if known else None
+
+    def _release_held(self, until_ns: float) -> list[Trade]:
+        """Let go, of every pair, what was to be held until a time at most."""
+        trades: list[Trade] = []
+        for sequencer in self._sequencers.values():
+            if sequencer.deadline_ns is not None and sequencer.deadline_ns <= until_ns:
+                trades += self._release(sequencer, sequencer.deadline_ns)
+        return trades
 
     def _release(self, sequencer: Sequencer, now_ns: int) -> list[Trade]:
         known = len(sequencer.holes)

@@ -58,7 +58,7 @@ class Runner:
         self._log = _log.bind(venue=core.venue.name)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop`; then close the sockets, and pass on what they had delivered whole."""
+        """Run until `stop`; then close the sockets, and leave no hole in what they delivered."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
