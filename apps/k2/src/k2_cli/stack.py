@@ -26,7 +26,7 @@ from .plan import Plan
 DEFAULT_PORT = 19092
 """Kafka; the next two are its controller's and the replay exchange's."""
 
-LIVE_DRAIN_S = 20
+_LIVE_DRAIN_S = 20
 """An audit without a hole is worth the wait; a child is killed after 30 s."""
 
 _PURPOSES = ("Kafka", "Kafka's controller", "the replay exchange")
@@ -125,8 +125,7 @@ class Stack:
             line for name in self.exchanges for line in self._describe_feed(name, exchange_url)
         ]
         lines += ["[feed]", f"checkpoint = {_quote(str(self.home / 'positions.json'))}"]
-        lines += [f"drain_s = {LIVE_DRAIN_S}"]
-        lines += ["[metrics]", f"port = {self._port + 2}"]
+        lines += [f"drain_s = {_LIVE_DRAIN_S}", "[metrics]", f"port = {self._port + 2}"]
         self._run(self.feed, "k2_feed", "--config", self._write_config("feed", lines))
 
     def read_feed_metrics(self) -> dict[str, float] | None:
