@@ -56,7 +56,7 @@ class Rig:
         admin.create_topics([NewTopic(trades_topic(name), 2, 1)])[trades_topic(name)].result()
         ensure_tables(open_catalog(self.home, create=True), all_tables([name]))
         if begin_us is None:
-            begin_us = (time.time_ns() // 1000) - count * 1_000_000 // TRADES_PER_S
+            begin_us = find_begin_us(count, time.time_ns() // 1000)
         produce_trades(self.broker.address, name, 0, count, begin_us)
 
 

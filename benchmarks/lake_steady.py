@@ -138,12 +138,12 @@ def _open_stack(rates: Mapping[str, int]) -> Iterator[Process]:
 
 def run_steady(report: Report, minutes: float) -> dict[str, float]:
     """Stream 2,000 trades/s in real time and watch every batch become visible."""
-    return _run(report, _STEADY, minutes, _STEADY_WARM_UP_S)
+    return _run(report, _STEADY, minutes)
 
 
 def run_soak(report: Report, minutes: float) -> dict[str, float]:
     """Stream 2,000 + 500 trades/s of two exchanges."""
-    found = _run(report, _SOAK, minutes, None)
+    found = _run(report, _SOAK, minutes, full_hour=True)
     return {f"soak_{name}": value for name, value in found.items()}
 
 
@@ -163,21 +163,21 @@ def _floor_hour(time: datetime) -> datetime:
 
 
 def _run(
-    report: Report, rates: Mapping[str, int], minutes: float, warm_up_s: float | None
+    report: Report, rates: Mapping[str, int], minutes: float, *, full_hour: bool = False
 ) -> dict[str, float]:
-    """Stream for some minutes after a warm-up; None: the soak's, in an hour that is then full."""
+    """Stream for some minutes after a warm-up; in it, a `full_hour` is to be closed and sorted."""
     with _open_stack(rates) as stack:
         hour = _floor_hour(datetime.now(UTC))
         closed = hour - timedelta(hours=2)
         sent = {name: _produce_hour(stack, name, closed, _CLOSED_TRADES) for name in rates}
-        if warm_up_s is None:
+        if full_hour:
             for name, per_s in rates.items():
                 count = int((datetime.now(UTC) - hour).total_seconds() * per_s)
                 sent[name] = _produce_hour(stack, name, hour, count, sent[name], per_s)
         stack.start_lake()
         _wait_for_gold(stack, sum(sent.values()))
-        if warm_up_s is None:
-            warm_up_s = _find_soak_warm_up_s(datetime.now(UTC))
+        now = datetime.now(UTC)
+        warm_up_s = _find_soak_warm_up_s(now) if full_hour else _STEADY_WARM_UP_S
         freshness, samples = _stream(stack, sent, minutes, warm_up_s)
         catalog = open_catalog(stack.home)
         closed_files = _count_files(catalog, closed)
@@ -236,8 +236,7 @@ def run_recovery(report: Report) -> dict[str, float]:
         before = _count_gold(stack)
         began = time.monotonic()
         stack.start_lake()
-        while _count_gold(stack) <= before:
-            time.sleep(0.1)
+        _wait_for_gold(stack, before + 1)
         taken = time.monotonic() - began
     report.note(f"From the start after kill -9 to the first new Gold row: {taken:.1f} s.")
     return {"recovery_s": round(taken, 1)}
@@ -381,4 +380,4 @@ def _wait_for_gold(stack: Process, count: int) -> None:
             pass
         if time.monotonic() > deadline:
             raise TimeoutError(stack.log.read_text()[-2000:])
-        time.sleep(0.2)
+        time.sleep(0.1)
