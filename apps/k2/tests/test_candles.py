@@ -116,7 +116,9 @@ def test_json_and_csv_are_exact_and_whole(k2):
     assert [row["exchange"] for row in as_json] == ["BINANCE"] * 5 + ["KRAKEN"]
 
 
-@pytest.mark.parametrize("first", ["2026-11-24T02:05", "2026-11-24T03:05+01:00"])
+@pytest.mark.parametrize(
+    "first", ["2026-11-24T02:05", "2026-11-24T03:05+01:00", "2026-11-24 02:04:59.5Z"]
+)
 def test_bounds_are_utc_unless_they_say_otherwise(k2, first):
     """From is included, to is not."""
     code, out, _ = k2("BTC/USDT", "1m", "--from", first, "--to", "2026-11-24T02:07:00", "--csv")

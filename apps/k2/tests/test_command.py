@@ -111,6 +111,7 @@ def test_help_lists_every_command():
         ("candles", "BTC/USDT"),
         ("candles", "BTC/USDT", "1m", "--from", "yesterday"),
         ("candles", "BTC/USDT", "1m", "--plot", "--csv"),
+        ("replay", "--to", "2026-13-01"),
         ("verify", "--bootstrap"),
         ("gaps", "BTC/USDT"),
         ("dlq", "list", "--since", "yesterday"),

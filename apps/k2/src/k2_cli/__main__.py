@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,18 +20,25 @@ from k2_schemas import SchemaError
 
 from . import dlq, schema
 from .errors import CommandError
-from .options import DEFAULT_BOOTSTRAP, Bootstrap, Home, open_home, read_client_settings
+from .options import (
+    DEFAULT_BOOTSTRAP,
+    Bootstrap,
+    Home,
+    make_time_option,
+    open_home,
+    read_client_settings,
+)
 from .stack import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from .screen import Screen
 
 _INTERRUPTED = 130
-_TIMES = ["%Y-%m-%d", *(f"%Y-%m-%dT%H:%M{rest}" for rest in ("", ":%S", "%z", ":%S%z"))]
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="K2: trade streams of crypto exchanges in a lakehouse that can be trusted.",
 )
@@ -171,11 +178,9 @@ def candles(
     interval: Annotated[str, typer.Argument(help="1m, 5m, 15m, 30m, 1h or 1d.")],
     exchange: Annotated[str | None, typer.Option(help="Only the candles of this one.")] = None,
     start: Annotated[
-        datetime | None, typer.Option("--from", formats=_TIMES, help="First start, UTC if bare.")
+        datetime | None, make_time_option("--from", "First start, UTC if bare.")
     ] = None,
-    end: Annotated[
-        datetime | None, typer.Option("--to", formats=_TIMES, help="First start left out.")
-    ] = None,
+    end: Annotated[datetime | None, make_time_option("--to", "First start left out.")] = None,
     plot: Annotated[bool, typer.Option(help="Draw the newest, as many as fit.")] = False,
     home: Home = Path(".k2"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per candle.")] = False,
@@ -193,7 +198,7 @@ def candles(
     if as_json + as_csv + plot > 1:
         raise typer.BadParameter("choose one of --plot, --json and --csv")
     with LakeReader(open_home(home)) as lake:
-        found = lake.candles(symbol, interval, _in_utc(start), _in_utc(end), exchange=exchange)
+        found = lake.candles(symbol, interval, start, end, exchange=exchange)
         result = found.to_arrow()
     if as_json or as_csv:
         (print_json if as_json else print_csv)(result)
@@ -273,10 +278,12 @@ def replay(
         list[str] | None, typer.Option(help="Replay this one only. Repeatable.")
     ] = None,
     start: Annotated[
-        datetime | None, typer.Option("--from", help="When Bronze took the first rows in, UTC.")
+        datetime | None,
+        make_time_option("--from", "When Bronze took the first rows in, UTC if bare."),
     ] = None,
     end: Annotated[
-        datetime | None, typer.Option("--to", help="Before when Bronze took the last in, UTC.")
+        datetime | None,
+        make_time_option("--to", "Before when Bronze took the last in."),
     ] = None,
     home: Home = Path(".k2"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per hour.")] = False,
@@ -291,9 +298,8 @@ def replay(
 
     from .repair import print_replay
 
-    bounds = (_in_utc(start), _in_utc(end))
     reports = run_replay(
-        open_home(home), exchange or (), *bounds, user_cache_path("k2"), os.environ
+        open_home(home), exchange or (), start, end, user_cache_path("k2"), os.environ
     )
     print_replay(reports, as_json=as_json)
 
@@ -385,10 +391,6 @@ def exchange(
         serve_plan(Plan.load(plan), port)
     elif recording is not None:
         serve_recording(recording, list_known_symbols(symbol or ()), speed, port)
-
-
-def _in_utc(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,6 +51,21 @@ def read_client_settings(environment: Mapping[str, str]) -> ClientSettings:
         problem = error.errors()[0]
         place = "".join(f"{_KAFKA}{part}".upper() for part in problem["loc"])
         raise KafkaSettingsError(place or f"{_KAFKA}*", problem["msg"]) from None
+
+
+def make_time_option(name: str, what: str) -> Any:
+    """Return an option that is a date or a time in ISO 8601, in UTC unless it says otherwise."""
+    return typer.Option(name, parser=_parse_time, metavar="TIME", help=what)
+
+
+def _parse_time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no date or time, as 2026-11-23 or 2026-11-23T10:30+01:00"
+        ) from None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def open_home(path: Path) -> LakeHome:
