@@ -45,6 +45,15 @@ def test_a_gap_lets_the_position_pass():
     assert mark.position == Position(8, 80)
 
 
+def test_a_position_has_the_time_of_a_trade_where_it_can():
+    """A dead letter that is safe before its neighbours must not make a venue be asked from 0 on."""
+    mark = Watermark(Position(100, 5_000))
+    mark.settle(102, 105, 0)
+    mark.settle(101, 101, 5_100)
+
+    assert mark.position == Position(105, 5_100)
+
+
 def test_a_pair_begins_with_its_first_trade_whatever_is_acknowledged_first():
     """Acknowledgements may overtake each other; the promise begins before them."""
     marks = Watermarks()

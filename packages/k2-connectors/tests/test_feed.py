@@ -1,8 +1,10 @@
 """Feed: over real sockets, what is published is what the ledger says was sent."""
 
 import asyncio
+import json
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +13,10 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from k2_connectors import (
+    CheckpointError,
+    CheckpointFile,
     Feed,
+    Position,
     PublishError,
     SubscriptionRejectedError,
     WebSocketTransport,
@@ -27,7 +32,7 @@ from k2_connectors.testing import (
     play_model,
 )
 from k2_connectors.testing.dialects import DIALECTS
-from k2_schemas import Trade
+from k2_schemas import FieldError, Trade
 
 DEADLINE_S = 20.0
 SYMBOLS = {"binance": ["BTC/USDT", "ETH/USDT"], "kraken": ["BTC/USD", "ETH/USD"]}
@@ -315,6 +320,133 @@ def test_a_refused_subscription_ends_the_feed_and_flushes(tmp_path: Path):
     ):
         asyncio.run(play(ledger))
     assert publisher.flushes == 1
+
+
+class BrokenCheckpoint(CheckpointFile):
+    """A file on a disk that is full."""
+
+    def write(self, positions: Mapping[str, Mapping[str, Position]]) -> None:
+        """Fail."""
+        raise CheckpointError(self.path, "No space left on device")
+
+
+class CountingPublisher(MemoryPublisher):
+    """Acknowledges when it is served."""
+
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Keep trades; they are acknowledged later."""
+        acknowledge, self.on_acknowledged = self.on_acknowledged, None
+        taken = super().publish(trades)
+        self.on_acknowledged = acknowledge
+        return taken
+
+    def serve(self) -> None:
+        """Acknowledge all."""
+        if self.on_acknowledged is not None and self.trades:
+            self.on_acknowledged(self.trades)
+
+
+def test_positions_that_cannot_be_kept_end_the_feed(tmp_path: Path):
+    """Also when it is the task beside the trades that finds out: nothing goes on in silence."""
+    trades = [e for e in make_frames("binance", 20) if e.trades][:1]
+    publisher = CountingPublisher()
+    file = BrokenCheckpoint(tmp_path / "positions.json")
+
+    async def play(ledger: Ledger) -> None:
+        async with ReplayExchange({"binance": trades}, PAIRS, ledger).serve(0) as port:
+            venue = open_venue("binance", SYMBOLS["binance"], f"ws://127.0.0.1:{port}/binance")
+            feed = Feed([venue], publisher, checkpoint=file, positions={}, backfill=False)
+            feed._marks.begin = lambda trades: False  # type: ignore[method-assign]
+            async with asyncio.timeout(DEADLINE_S):
+                await feed.run(asyncio.Event())
+
+    with Ledger(tmp_path / "ledger.db") as ledger, pytest.raises(CheckpointError, match="No space"):
+        asyncio.run(play(ledger))
+    assert publisher.flushes == 1
+
+
+class StuckPublisher(MemoryPublisher):
+    """A broker that has been away for so long that the queue is full."""
+
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Take the first trades alone."""
+        return super().publish(trades) if len(self.trades) < 5 else 0
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Say what was not acknowledged."""
+        super().flush(timeout_s)
+        raise PublishError("every topic", f"nothing within {timeout_s:g} s")
+
+
+def test_stopping_while_kafka_is_away_ends_in_time(tmp_path: Path):
+    """With what it has not taken as the error, and positions as far as it has."""
+    publisher = StuckPublisher()
+    file = CheckpointFile(tmp_path / "positions.json")
+
+    async def play(ledger: Ledger) -> float:
+        frames = {"binance": make_frames("binance", 2000)}
+        async with ReplayExchange(frames, PAIRS, ledger).serve(0) as port:
+            venue = open_venue("binance", SYMBOLS["binance"], f"ws://127.0.0.1:{port}/binance")
+            limits = {"drain_s": 0.3, "flush_s": 0.2}
+            feed = Feed([venue], publisher, checkpoint=file, backfill=False, **limits)
+            stop = asyncio.Event()
+            running = asyncio.create_task(feed.run(stop))
+            await until(lambda: feed.stats()["binance"].memory_bytes > 100_000)
+            stop.set()
+            began = time.monotonic()
+            with pytest.raises(PublishError, match=r"nothing within 0\.2 s"):
+                await running
+            return time.monotonic() - began
+
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        assert asyncio.run(play(ledger)) < 3
+    assert publisher.flushes == 1
+    assert file.read()
+
+
+class ChoosyPublisher(MemoryPublisher):
+    """Has no bytes for one trade: a venue of somebody else's made it."""
+
+    refused: str | None = None
+
+    def publish(self, trades: Sequence[Trade]) -> int:
+        """Refuse the third trade."""
+        if len(self.trades) == 2 and self.refused in (None, trades[0].trade_id):
+            if self.refused is None:
+                self.refused = trades[0].trade_id
+                raise FieldError("vendor_data", "?", "not text")
+        return super().publish(trades[:1])
+
+
+def test_a_trade_without_bytes_does_not_hold_up_the_positions(tmp_path: Path):
+    """It is safe as a dead letter: the next start need not ask for it, nor for all after it."""
+    frames = [e for e in make_frames("binance", 200) if len(e.trades) == 1][:30]
+    rows = [
+        e.trades[0]._replace(pair="BTCUSDT", symbol="BTC/USDT", trade_id=str(100 + n))
+        for n, e in enumerate(frames)
+    ]
+    texts = [DIALECTS["binance"].render([row]) for row in rows]
+    publisher = ChoosyPublisher()
+    file = CheckpointFile(tmp_path / "positions.json")
+
+    async def converse(socket: ServerConnection) -> None:
+        request = json.loads(await socket.recv())
+        await socket.send(json.dumps({"result": None, "id": request["id"]}))
+        for text in texts:
+            await socket.send(text)
+        await socket.wait_closed()
+
+    async def play() -> None:
+        async with serve_frames(converse) as url:
+            venue = open_venue("binance", ["BTC/USDT"], url)
+            feed = Feed([venue], publisher, checkpoint=file, backfill=False)
+            await run_until(feed, lambda: len(publisher.trades) == len(texts) - 1)
+
+    asyncio.run(play())
+    positions = file.read()
+    assert positions is not None
+    assert len(publisher.dead_letters) == 1
+    assert positions["binance"]["BTCUSDT"].trade_id == 100 + len(texts) - 1
 
 
 @every_venue

@@ -139,8 +139,12 @@ def test_attempts_are_bounded_by_tokens():
     lines = Lines(Venue(), 0, wanted=100)  # type: ignore[arg-type]
 
     assert len(lines.act(0)) == TOKENS
-    assert len(lines.act(2 * S)) == 1
-    assert lines.act(2 * S) == []
+    assert len(lines.act(5 * S)) == 1
+    assert lines.act(5 * S) == []
+    opened = sum(
+        isinstance(action, Open) for second in range(6, 600) for action in lines.act(second * S)
+    )
+    assert TOKENS + opened < 150, "Kraken bans an address for as many in 10 minutes"
 
 
 def test_an_old_line_is_replaced_before_it_is_closed():
@@ -183,6 +187,23 @@ def test_an_announced_end_is_a_rotation():
     assert lines.rotations == 1
 
 
+def test_a_venue_that_is_ending_when_we_come_is_not_left_again():
+    """Its successor is told the same: an hour of maintenance is not an hour of connecting."""
+    lines = Lines(Venue(), 0)  # type: ignore[arg-type]
+    opens = 0
+    for second in range(3600):
+        for action in lines.act(second * S):
+            if isinstance(action, Open):
+                opens += 1
+                lines.open(action.line, second * S)
+                lines.hear(action.line, Decoded(control="status", closing=True), second * S)
+                lines.hear(action.line, ACK, second * S)
+        for line in list(lines._sessions):
+            lines.hear(line, Decoded(control="pong"), second * S)
+
+    assert (opens, lines.rotations) == (1, 0)
+
+
 def test_a_line_that_ends_while_it_is_replaced_is_no_failure():
     """Its successor is already on the way."""
     lines = Lines(Venue(), 0)  # type: ignore[arg-type]
@@ -203,3 +224,20 @@ def test_redundant_lines_stand_at_different_endpoints():
         "wss://one",
         "wss://two",
     }
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [0, 1], [1, 0], [0, 0, 0], [1, 1]])
+def test_redundant_lines_stand_at_different_endpoints_whichever_was_lost(lost: list[int]):
+    """However often, and in whatever order."""
+    lines = Lines(Venue(), 0, wanted=2)  # type: ignore[arg-type]
+    now_ns = 0
+    for place in [None, *lost]:
+        if place is not None:
+            lines.close(sorted(lines._sessions)[place], now_ns)
+        now_ns += 50 * S
+        for action in lines.act(now_ns):
+            lines.open(action.line, now_ns)
+        for line in lines._sessions:
+            lines.hear(line, ACK, now_ns)
+
+        assert {s.url for s in lines._sessions.values()} == {"wss://one", "wss://two"}

@@ -100,7 +100,7 @@ def test_memory_is_counted_where_it_is_taken():
     core.hear(0, frame, 10**18, 0)
     assert (scrape(feed)["held", "kraken"], scrape(feed)["memory_bytes", "binance"]) == (1, 0)
     held_bytes = scrape(feed)["memory_bytes", "kraken"]
-    feed._take(core.tick(10**18))
+    feed._take("kraken", core.tick(10**18))
 
     assert scrape(feed)["memory_bytes", "kraken"] == held_bytes == feed.pending_bytes
     assert scrape(feed)["memory_bytes", "binance"] == 0

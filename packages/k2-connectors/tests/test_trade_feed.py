@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,11 +20,13 @@ from k2_connectors import (
     DRAIN_S,
     Binance,
     CheckpointFile,
+    DeadLetter,
     Feed,
     Gap,
     Position,
     SubscriptionRejectedError,
     TradeFeed,
+    VenueTwiceError,
 )
 from k2_connectors.event import ORIGIN
 from k2_connectors.testing import MemoryPublisher, SentTrade
@@ -263,6 +266,131 @@ def test_nobody_reading_is_a_hole_that_is_filled_later():
 
     asyncio.run(play())
     assert trades_of(events) == ledger_of(exchange)
+
+
+def test_trades_that_were_let_go_are_missing_until_they_are_fetched():
+    """Nobody reads, and then the feed ends: what it let go it does not call complete."""
+    exchange = LiveExchange(limited=10**6)
+    events: list[object] = []
+
+    async def play() -> int:
+        async with (
+            exchange.serve() as url,
+            TradeFeed(
+                [Binance(["BTC/USDT"], url)], max_pending_bytes=30 * 1024, drain_s=0.3
+            ) as feed,
+        ):
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(100)
+            await until(lambda: feed.stats()["binance"].trades == 100)
+            assert feed.stats()["binance"].missing >= 70
+            feed.stop()
+            async for event in feed:
+                events.append(event)
+            return feed.stats()["binance"].missing
+
+    missing = asyncio.run(play())
+    assert len(trades_of(events)) + missing == 100
+    assert [event for event in events if isinstance(event, Gap)] == []
+
+
+def test_without_backfill_trades_that_were_let_go_are_gaps():
+    """At the end too: nobody will fetch them."""
+    exchange = LiveExchange()
+    events: list[object] = []
+
+    async def play() -> None:
+        async with (
+            exchange.serve() as url,
+            TradeFeed(
+                [Binance(["BTC/USDT"], url)], max_pending_bytes=30 * 1024, backfill=False
+            ) as feed,
+        ):
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(100)
+            await until(lambda: feed.stats()["binance"].trades == 100)
+            feed.stop()
+            async for event in feed:
+                events.append(event)
+
+    asyncio.run(play())
+    lost = sum(event.count for event in events if isinstance(event, Gap))
+    assert lost >= 70
+    assert len(trades_of(events)) + lost == 100
+
+
+def test_dead_letters_are_bounded_by_not_reading():
+    """They are as large as frames can be, and nobody could send them again."""
+    exchange = LiveExchange()
+    events: list[object] = []
+    frames = [f'{{"junk":"{number:04}{"x" * 50_000}"}}' for number in range(400)]
+
+    async def send_all() -> None:
+        (socket,) = exchange.sockets
+        for frame in frames:
+            await socket.send(frame)
+
+    async def play() -> None:
+        async with (
+            exchange.serve() as url,
+            TradeFeed([Binance(["BTC/USDT"], url)], max_pending_bytes=1_000_000) as feed,
+        ):
+            await until(lambda: bool(exchange.sockets))
+            sending = asyncio.create_task(send_all())
+            await asyncio.sleep(0.5)
+            held = feed.pending_bytes
+            assert held == feed.stats()["binance"].memory_bytes
+            assert 1_000_000 <= held < 6_000_000, "and what was read together with the last"
+            await collect(feed, events, lambda: sum(map(is_letter, events)) == len(frames))
+            await sending
+            assert feed.pending_bytes == 0
+
+    asyncio.run(play())
+    assert [e.frame.decode() for e in events if isinstance(e, DeadLetter)] == frames
+
+
+def is_letter(event: object) -> bool:
+    """Whether it is a dead letter."""
+    return isinstance(event, DeadLetter)
+
+
+def test_statistics_can_be_asked_for_from_another_thread():
+    """As Prometheus does, above all when much is pending."""
+    exchange = LiveExchange()
+    failures: list[Exception] = []
+    asked = [0]
+
+    def ask(feed: TradeFeed, ended: threading.Event) -> None:
+        while not ended.is_set():
+            try:
+                feed.stats()
+                asked[0] += 1
+            except RuntimeError as error:
+                failures.append(error)
+
+    async def play() -> None:
+        ended = threading.Event()
+        async with (
+            exchange.serve() as url,
+            TradeFeed([Binance(["BTC/USDT"], url)]) as feed,
+        ):
+            asking = threading.Thread(target=ask, args=(feed, ended))
+            asking.start()
+            await until(lambda: bool(exchange.sockets))
+            await exchange.trade(3000)
+            await collect(feed, [], lambda: feed.stats()["binance"].trades == 3000)
+            ended.set()
+            asking.join()
+
+    asyncio.run(play())
+    assert failures == []
+    assert asked[0] > 100
+
+
+def test_two_venues_of_one_name_are_refused():
+    """The trades of one of them would be nobody's."""
+    with pytest.raises(VenueTwiceError, match="binance is there twice"):
+        TradeFeed([Binance(["BTC/USDT"]), Binance(["ETH/USDT"])])
 
 
 def test_without_contiguity_the_sockets_wait_for_a_reader():

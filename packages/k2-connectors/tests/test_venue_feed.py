@@ -19,8 +19,12 @@ from hypothesis import strategies as st
 
 from k2_connectors.checkpoint import Position, Watermarks, rebuild_positions
 from k2_connectors.continuity import Continuity
-from k2_connectors.errors import SubscriptionChangeError, SubscriptionRejectedError
-from k2_connectors.event import BACKFILL, ORIGIN, Gap, Status
+from k2_connectors.errors import (
+    IdsRestartedError,
+    SubscriptionChangeError,
+    SubscriptionRejectedError,
+)
+from k2_connectors.event import BACKFILL, LATE, ORIGIN, Gap, Status
 from k2_connectors.lines import Action, Close, Open, Send
 from k2_connectors.rest import DeadRow, Hole, RestLimit, RestPage, RestRequest, RestResponse
 from k2_connectors.runner import DRAIN_S
@@ -133,6 +137,8 @@ class Faults:
     rest_error: float = 0.0
     rest_limited: float = 0.0
     rest_lag_s: float = 0.0
+    rest_nonsense: float = 0.0
+    absent: float = 0.0
     crash: float = 0.0
     stop: float = 0.0
     dead: float = 0.0
@@ -141,8 +147,8 @@ class Faults:
 
 ALL_FAULTS = Faults(
     drop=0.05, duplicate=0.05, delay=0.1, reset=0.01, deaf=0.003, shutdown=0.003, no_ack=0.1,
-    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, crash=0.01,
-    stop=0.01, dead=0.05,
+    refuse=0.1, rest_down=0.2, rest_error=0.1, rest_limited=0.1, rest_lag_s=0.6, rest_nonsense=0.1,
+    absent=0.02, crash=0.01, stop=0.01, dead=0.05,
 )  # fmt: skip
 
 
@@ -169,6 +175,8 @@ class World:
     emitted_ns: dict[tuple[str, int], int] = field(default_factory=dict)
     kafka: list[Trade] = field(default_factory=list)
     dead: set[tuple[str, int]] = field(default_factory=set)
+    absent: set[tuple[str, int]] = field(default_factory=set)
+    """Trades that REST never has."""
     letters: set[tuple[str, int]] = field(default_factory=set)
     gaps: list[Gap] = field(default_factory=list)
     runs: list[list[tuple[int, Trade]]] = field(default_factory=list)
@@ -238,7 +246,7 @@ class World:
             self.acknowledge(trade)
         for letter in list(self.letters_due):
             self.acknowledge_letter(letter)
-        if self.feed.continuity.missing:
+        if self.feed.missing:
             self.stops["out of time"] += 1
         else:
             self.stops["complete"] += 1
@@ -253,7 +261,7 @@ class World:
             ids = {trade.source_sequence or 0 for trade in run}
             if ids:
                 between = set(range(min(ids), max(ids))) - ids
-                lost = {i for i in between if (pair, i) not in self.letters}
+                lost = {i for i in between if (pair, i) not in self.letters | self.absent}
                 holes += [f"{pair}: stopped with holes {sorted(lost)}"] if lost else []
         return holes
 
@@ -308,6 +316,8 @@ class World:
             self.emitted_ns[pair, trade_id] = self.now_ns
             if self.random.random() < self.faults.dead:
                 self.dead.add((pair, trade_id))
+            if self.random.random() < self.faults.absent:
+                self.absent.add((pair, trade_id))
             rows.append([pair, trade_id, (pair, trade_id) in self.dead])
         for line, socket in list(self.sockets.items()):
             if pair in socket.subscribed and socket.open:
@@ -354,6 +364,8 @@ class World:
         response = RestResponse(200, {}, b"")
         if dice() < faults.rest_error:
             response = RestResponse(500, {}, b"oops")
+        elif dice() < faults.rest_nonsense:
+            response = RestResponse(451, {}, b"not from where you are")
         elif dice() < faults.rest_limited:
             response = RestResponse(429, {"retry-after": "3"}, b"")
         elif request.hole.pair not in self.market:
@@ -364,7 +376,9 @@ class World:
             visible = [
                 [pair, i, (pair, i) in self.dead]
                 for i in self.emitted[pair]
-                if i >= first_id and self.emitted_ns[pair, i] <= seen_ns
+                if i >= first_id
+                and self.emitted_ns[pair, i] <= seen_ns
+                and (pair, i) not in self.absent
             ]
             response = RestResponse(200, {}, json.dumps(visible[:PAGE]).encode())
         self.publish(self.feed.answer(request, response, EPOCH_US * 1000, self.now_ns))
@@ -476,7 +490,7 @@ class World:
                     self.faults = Faults(rest_lag_s=self.faults.rest_lag_s)
             if self.stop_by_ns is None:
                 self.publish(self.feed.tick(self.now_ns))
-            elif not self.feed.continuity.missing or self.now_ns >= self.stop_by_ns:
+            elif not self.feed.missing or self.now_ns >= self.stop_by_ns:
                 self.end_stop()
             self.perform(self.feed.act(self.now_ns))
             self.most_held = max(self.most_held, self.feed.continuity.held)
@@ -512,7 +526,9 @@ class World:
 
     def breaches(self) -> list[str]:
         """Say what is wrong with what reached Kafka; empty means that the promise was kept."""
-        wrong = [f"a gap that REST could have filled: {gap}" for gap in self.gaps]
+        named = {(gap.pair, i) for gap in self.gaps for i in range(gap.first_id, gap.last_id + 1)}
+        fillable = sorted(named - self.absent)
+        wrong = [f"a gap that REST could have filled: {fillable}"] if fillable else []
         wrong += self.left_behind
         for pair in self.market:
             found = {t.source_sequence for t in self.kafka if t.pair == pair}
@@ -520,8 +536,13 @@ class World:
             wrong += [f"{pair}: never sent {unsent}"] if unsent else []
             if pair in self.first_ids:
                 sent = {i for i in self.emitted[pair] if i >= self.first_ids[pair]}
-                expected = {i for i in sent if (pair, i) not in self.dead}
-                unlettered = {i for i in sent - expected if (pair, i) not in self.letters}
+                named_here = {i for i in sent if (pair, i) in named}
+                # Of the newest trades, what REST does not have nobody can know of.
+                newest = max([*found, *(i for p, i in self.letters if p == pair)], default=0)
+                sent -= {i for i in sent if i > newest and (pair, i) in self.absent}
+                expected = {i for i in sent if (pair, i) not in self.dead} - named_here
+                dead = {i for i in sent if (pair, i) in self.dead} - named_here
+                unlettered = {i for i in dead if (pair, i) not in self.letters}
                 wrong += [f"{pair}: no dead letter of {unlettered}"] if unlettered else []
                 wrong += [f"{pair}: lost {sorted(expected - found)}"] if expected - found else []
         for run in self.runs:
@@ -530,12 +551,12 @@ class World:
                 ids = [t.source_sequence for t in trades]
                 if len(ids) != len(set(ids)):
                     wrong.append(f"{pair}: passed on twice in one run")
-                for fetched in (False, True):
+                for origin in (None, BACKFILL, LATE):
                     order = [
-                        t.source_sequence for t in trades if (ORIGIN in t.vendor_data) is fetched
+                        t.source_sequence for t in trades if t.vendor_data.get(ORIGIN) == origin
                     ]
                     if order != sorted(order):  # type: ignore[type-var]
-                        wrong.append(f"{pair}: out of order, fetched={fetched}: {order}")
+                        wrong.append(f"{pair}: out of order, origin={origin}: {order}")
         if self.most_held > 200:
             wrong.append(f"{self.most_held} trades held")
         if not self.is_at_rest():
@@ -582,6 +603,8 @@ CHANCES = st.floats(0, 0.3)
         crash=st.floats(0, 0.05),
         stop=st.floats(0, 0.05),
         dead=CHANCES,
+        rest_nonsense=CHANCES,
+        absent=CHANCES,
     ),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -737,8 +760,9 @@ def test_a_wrong_symbol_of_the_configuration_ends_the_feed_though_the_socket_acc
         feed.answer(second, RestResponse(404, {}, b""), 0, 2)
 
 
-def test_a_venue_that_is_unwell_for_long_is_asked_until_it_answers():
-    """A 503 says nothing about what the venue has: no gap, however many there are."""
+@pytest.mark.parametrize("status", [503, 451])
+def test_a_venue_that_is_unwell_for_long_is_asked_until_it_answers(status: int):
+    """What is no page of trades says nothing about what it has: no gap, however often it comes."""
     feed = VenueFeed(TinyVenue(), 0, {"AAAUSD": Position(7, 0), "BBBUSD": Position(7, 0)})
     now_ns, answers = 0, 0
     feed.hear(0, b'[["AAAUSD", 9, false]]', EPOCH_US * 1000, 0)
@@ -747,7 +771,9 @@ def test_a_venue_that_is_unwell_for_long_is_asked_until_it_answers():
         assert [e for e in feed.tick(now_ns) if isinstance(e, Gap)] == []
         for request in [a.request for a in feed.act(now_ns) if isinstance(a, Fetch)]:
             answers += 1
-            assert feed.answer(request, RestResponse(503, {}, b""), 0, now_ns) == []
+            (said,) = feed.answer(request, RestResponse(status, {}, b""), 0, now_ns)
+            assert isinstance(said, Status)
+            assert (said.kind, str(status) in said.detail) == ("rest_failed", True)
     while feed.continuity.missing:
         now_ns += S
         for request in [a.request for a in feed.act(now_ns) if isinstance(a, Fetch)]:
@@ -756,6 +782,75 @@ def test_a_venue_that_is_unwell_for_long_is_asked_until_it_answers():
             feed.answer(request, RestResponse(200, {}, body), EPOCH_US * 1000, now_ns)
 
     assert (feed.continuity.backfilled, feed.continuity.gaps) == (1, 0)
+
+
+@pytest.mark.parametrize("absent", [[7], [7, 2_990], [1], [3_000], range(30, 60)])
+def test_a_long_hole_is_fetched_once_and_what_nobody_has_is_named(absent: Sequence[int]):
+    """One id that is lacking does not make the venue be asked for all the others for ever."""
+    feed = VenueFeed(TinyVenue(["AAA/USD"]), 0, {"AAAUSD": Position(0, 0)})
+    feed.hear(0, b'[["AAAUSD", 3001, false]]', EPOCH_US * 1000, 0)
+    now_ns, asked, events = 0, 0, list[Any]()
+    while now_ns < 300 * S:
+        now_ns += S // 4
+        events += feed.tick(now_ns)
+        for request in [a.request for a in feed.act(now_ns) if isinstance(a, Fetch)]:
+            asked += 1
+            first = int(request.cursor)
+            rows = [["AAAUSD", i, False] for i in range(first, 3_002) if i not in absent]
+            body = json.dumps(rows[:PAGE]).encode()
+            events += feed.answer(request, RestResponse(200, {}, body), EPOCH_US * 1000, now_ns)
+
+    named = [i for e in events if isinstance(e, Gap) for i in range(e.first_id, e.last_id + 1)]
+    fetched = [e.source_sequence for e in events if isinstance(e, Trade)]
+    assert named == list(absent)
+    assert fetched[0] == 3_001
+    assert fetched[1:] == [i for i in range(1, 3_001) if i not in absent]
+    assert feed.missing == 0
+    assert 3_000 / PAGE <= asked < 3_000 / PAGE + 30
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_complaint_about_a_connection_replaces_it_and_accuses_no_symbol(asks: bool):
+    """Everything it was asked for was acknowledged once: slow consumption, a ping it dislikes."""
+    world = start_quiet_world()
+    ((line, socket),) = world.sockets.items()
+    if asks:  # a new connection, whose subscription is refused though nothing is wrong with it
+        world.cut(line, socket)
+        (opened,) = [a for a in wait_for_open(world) if isinstance(a, Open)]
+        world.feed.open(opened.line, world.now_ns)
+        line = opened.line
+    assert world.feed.hear(line, b'{"refused": ""}', 0, world.now_ns) == []
+
+    assert Close(line, "no") in world.feed.act(world.now_ns)
+    assert world.feed.symbols == list(SYMBOLS)
+
+
+def wait_for_open(world: World) -> list[Action | Fetch]:
+    """Let time pass until a connection is to be opened."""
+    while not (actions := world.feed.act(world.now_ns)):
+        world.now_ns += S
+    return actions
+
+
+def test_ids_that_fall_end_the_feed_with_the_reason():
+    """New trades whose ids are known would be dropped as repetitions, for ever and in silence."""
+    feed = VenueFeed(TinyVenue(["AAA/USD"]), 0, {"AAAUSD": Position(1_000_000, EPOCH_US)})
+    later = [["AAAUSD", 2_000_000 + n, False] for n in range(1)]
+    assert feed.hear(0, json.dumps(later).encode(), EPOCH_US * 1000, 0) == []
+
+    feed = VenueFeed(TinyVenue(["AAA/USD"]), 0, {"AAAUSD": Position(9_000_000, EPOCH_US)})
+    frames = [json.dumps([["AAAUSD", 5_000_000 + n, False]]).encode() for n in range(100)]
+    with pytest.raises(IdsRestartedError, match=r"ids about 50000\d\d, and all below 9000001"):
+        feed.hear_all(0, frames, EPOCH_US * 1000, 0)
+
+
+def test_old_trades_that_come_again_are_no_new_numbering():
+    """However many: they were matched before what we know."""
+    feed = VenueFeed(TinyVenue(["AAA/USD"]), 0, {"AAAUSD": Position(9_000, EPOCH_US + 9_000)})
+    frames = [json.dumps([["AAAUSD", 5_000 + n, False]]).encode() for n in range(1000)]
+
+    assert feed.hear_all(0, frames, EPOCH_US * 1000, 0) == []
+    assert feed.continuity.duplicates == 1000
 
 
 @pytest.mark.parametrize(
@@ -835,6 +930,33 @@ class AckedTooEarly(World):
         super().publish(events)
 
 
+class Credulous(VenueFeed):
+    """Takes an answer that is no page for one that says that the venue has nothing."""
+
+    def __init__(self, venue: TinyVenue, *arguments: Any, **options: Any) -> None:
+        read_page = venue.read_page
+
+        def believe(request: RestRequest, response: RestResponse, recv_us: int) -> RestPage:
+            page = read_page(request, response, recv_us)
+            return RestPage() if page.problem else page
+
+        venue.read_page = believe  # type: ignore[method-assign]
+        super().__init__(venue, *arguments, **options)
+
+
+def test_a_feed_that_believes_any_answer_is_caught():
+    """Six of them in a row, and it gives up what the venue has."""
+    faults = Faults(drop=0.05, rest_nonsense=0.95)
+    breached = [
+        seed
+        for seed in range(20)
+        if World(seed, faults, trades=240, make_feed=Credulous).run().breaches()
+    ]
+
+    assert len(breached) >= 10
+    assert [World(seed, faults, trades=240).run().breaches() for seed in range(20)] == [[]] * 20
+
+
 @pytest.mark.parametrize("sabotage", [WithoutBackfill, WithoutDedup, FirstOfBatch])
 def test_a_sabotaged_feed_is_caught(sabotage: Callable[..., VenueFeed]):
     """A judge that passes these would pass anything."""
@@ -891,7 +1013,8 @@ def test_the_judge_counts_crashes_and_faults():
     assert sum(world.stops["complete"] for world in worlds) > 10
     assert sum(world.feed.continuity.backfilled for world in worlds) > 100
     assert sum(world.feed.continuity.duplicates for world in worlds) > 50
-    assert sum(world.feed.lines.reconnects for world in worlds) > 10
+    assert sum(world.feed.lines.reconnects for world in worlds) > 5
+    assert sum(len(world.gaps) for world in worlds) > 5
     assert isinstance(worlds[0].feed.continuity, Continuity)
 
 

@@ -97,7 +97,9 @@ def _open_feed(settings: FeedSettings, venues: list[Venue], publisher: KafkaPubl
         contiguity=settings.feed.contiguity,
         backfill=settings.feed.backfill,
         connections=settings.feed.connections,
+        max_backfill_trades=settings.feed.max_backfill_trades,
         drain_s=settings.feed.drain_s,
+        flush_s=settings.feed.flush_s,
         transport=_open_transport(settings.feed),
     )
 
@@ -133,8 +135,15 @@ def _serve_metrics(settings: FeedSettings, feed: Feed) -> None:
 async def _run(feed: Feed) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def begin_to_stop() -> None:
+        stop.set()
+        for number in signals:
+            loop.remove_signal_handler(number)  # a second one ends us where we are
+
+    for number in signals:
+        loop.add_signal_handler(number, begin_to_stop)
     await feed.run(stop)
     _log.info("stopped")
 

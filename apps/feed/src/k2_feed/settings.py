@@ -14,7 +14,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from k2_connectors import DRAIN_S, TransportName
+from k2_connectors import DRAIN_S, FLUSH_S, MAX_BACKFILL_TRADES, TransportName
 from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 
@@ -37,9 +37,10 @@ class ContinuitySettings(BaseModel):
 
     `checkpoint` is the file of positions: without one a restart begins live. `connections` is the
     number of redundant sockets per exchange. `contiguity = false` passes trades as they come: for
-    recordings, whose ids repeat and jump. `drain_s` is how long a feed that is told to stop may go
-    on fetching what it misses. `transport` is the library of the sockets; `record` is
-    the folder that every frame is written to, as it came.
+    recordings, whose ids repeat and jump. Of a hole of more than `max_backfill_trades` the oldest
+    are given up. `drain_s` is how long a feed that is told to stop may go on fetching what it
+    misses, `flush_s` how long it then waits for Kafka. `transport` is the library of the sockets;
+    `record` is the folder that every frame is written to, as it came.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -48,7 +49,9 @@ class ContinuitySettings(BaseModel):
     contiguity: bool = True
     backfill: bool = True
     connections: int = Field(default=1, ge=1, le=4)
+    max_backfill_trades: int = Field(default=MAX_BACKFILL_TRADES, ge=0)
     drain_s: float = Field(default=DRAIN_S, ge=0)
+    flush_s: float = Field(default=FLUSH_S, ge=0)
     transport: TransportName = "websockets"
     record: Path | None = None
 
@@ -75,7 +78,7 @@ class FeedSettings(BaseSettings):
     feed: ContinuitySettings = ContinuitySettings()
     lake: dict[str, Any] = Field(default_factory=dict)
     store: dict[str, SecretStr] = Field(default_factory=dict)
-    schemas: dict[str, Any] = Field(default_factory=dict)
+    schemas: dict[str, SecretStr] = Field(default_factory=dict)
 
     @field_validator("exchanges")
     @classmethod

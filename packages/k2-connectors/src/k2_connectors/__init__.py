@@ -1,5 +1,6 @@
 """Trade streams of crypto exchanges into Kafka, exact to the last digit."""
 
+from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import CheckpointFile, Position, Watermarks
 from .errors import (
     BrokerSilentError,
@@ -8,6 +9,7 @@ from .errors import (
     ConnectionLostError,
     ConnectorError,
     EndpointError,
+    IdsRestartedError,
     LedgerConflictError,
     MissingExtraError,
     PublishError,
@@ -17,9 +19,10 @@ from .errors import (
     SubscriptionRejectedError,
     UnknownVenueError,
     VenueConflictError,
+    VenueTwiceError,
 )
 from .event import Gap, Status
-from .feed import Feed
+from .feed import FLUSH_S, Feed
 from .http import Rest, UrllibRest
 from .log_events import LOG_EVENTS, LogEvent
 from .preflight import check_endpoints
@@ -53,7 +56,9 @@ from .venues import (
 
 __all__ = [
     "DRAIN_S",
+    "FLUSH_S",
     "LOG_EVENTS",
+    "MAX_BACKFILL_TRADES",
     "VENUES",
     "Binance",
     "BrokerSilentError",
@@ -71,6 +76,7 @@ __all__ = [
     "Feed",
     "Gap",
     "Hole",
+    "IdsRestartedError",
     "KafkaPublisher",
     "Kraken",
     "LedgerConflictError",
@@ -98,6 +104,7 @@ __all__ = [
     "Venue",
     "VenueConflictError",
     "VenueStats",
+    "VenueTwiceError",
     "Watermarks",
     "WebSocketTransport",
     "check_brokers",

@@ -1,13 +1,15 @@
 """Backfill: which missing ids to fetch next, within what the venue allows. Pure, clock injected.
 
 One request at a time and venue. The holes of a pair are fetched in order, so that what comes from
-REST is in order too; pairs take turns. A page that fails is asked for again, later and later; ids
-that a venue has answered about and does not have are given up, each as a `Gap`.
+REST is in order too; pairs take turns. What fails, or is no page of trades, is asked for again,
+later and later, for as long as it takes: it says nothing about what the venue has. Ids that a venue
+has answered about and does not have are given up, each as a `Gap`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rest import Hole, RestLimit, RestPage, RestRequest
@@ -19,6 +21,7 @@ OPEN_END = 2**63 - 1
 _NS = 1_000_000_000
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
+_NEAR_IDS = 1_000
 _ANSWERS_BEFORE_GIVING_UP = 6
 """A venue's REST may lag behind its stream: asked at 1, 2, 4, 8 and 16 s before an id is lost."""
 
@@ -71,9 +74,20 @@ class Backfill:
         if excess > 0:
             too_old = hole._replace(last_id=hole.first_id + excess - 1)
             hole = hole._replace(first_id=hole.first_id + excess)
-        errand = _Errand(hole, self._venue.first_request(hole))
-        self._errands.setdefault(hole.pair, deque()).append(errand)
+        self._queue(_Errand(hole, self._venue.first_request(hole)))
         return too_old
+
+    def _queue(self, errand: _Errand) -> None:
+        """Put a hole in its place by ids, behind the one that is being fetched."""
+        queue = self._errands.setdefault(errand.hole.pair, deque())
+        place = len(queue)
+        while (
+            place
+            and queue[place - 1] is not self._in_flight
+            and queue[place - 1].hole.first_id > errand.hole.first_id
+        ):
+            place -= 1
+        queue.insert(place, errand)
 
     def take_venue(self, venue: Venue) -> None:
         """Make requests through a venue that knows more instruments from now on."""
@@ -134,30 +148,50 @@ class Backfill:
         errand.failures += 1
         errand.not_before_ns = now_ns + _delay_ns(errand.failures)
 
-    def receive(self, page: RestPage, now_ns: int, *, still_missing: bool) -> Hole | None:
+    def receive(
+        self, page: RestPage, now_ns: int, missing: Sequence[Hole], *, filled: bool = False
+    ) -> Hole | None:
         """Note a page whose trades have been taken; return a hole that is finished with.
 
-        `still_missing` says whether ids of the hole are missing after this page. What is missing
-        when its hole is finished with is lost.
+        `missing` are the parts of the hole that are missing after this page, and `filled` says
+        whether the page had any. What is missing when its hole is finished with is lost.
         """
+        if page.problem is not None and not page.unknown_pair:
+            self.fail(now_ns)
+            return None
         errand = self._take_in_flight()
         if page.retry_after_s is not None:
             self._blocked_until_ns = now_ns + int(page.retry_after_s * _NS)
             return None
-        if not still_missing:
+        if not missing:
             return self._finish(errand)
-        if page.next is not None and page.problem is None:
+        errand.failures = 0
+        if filled:
+            errand.empty_answers = 0
+        if page.next is not None:
             errand.request = page.next
-            errand.failures = 0
-            if page.trades:
-                errand.empty_answers = 0
             return None
         errand.empty_answers += 1
         if errand.empty_answers >= _ANSWERS_BEFORE_GIVING_UP:
             return self._finish(errand)
-        errand.request = self._venue.first_request(errand.hole)
-        errand.not_before_ns = now_ns + _delay_ns(errand.empty_answers)
+        self._ask_again(errand, missing, now_ns + _delay_ns(errand.empty_answers))
         return None
+
+    def _ask_again(self, errand: _Errand, missing: Sequence[Hole], not_before_ns: int) -> None:
+        """Let an errand be about what is missing alone: it may be one id of millions."""
+        first, *others = _join_near(missing)
+        errand.hole, errand.request = first, self._venue.first_request(first)
+        errand.not_before_ns = not_before_ns
+        for hole in others:
+            request = self._venue.first_request(hole)
+            self._queue(
+                _Errand(
+                    hole,
+                    request,
+                    empty_answers=errand.empty_answers,
+                    not_before_ns=not_before_ns,
+                )
+            )
 
     @property
     def fetching(self) -> Hole | None:
@@ -193,6 +227,17 @@ class Backfill:
         oldest = now_ns - int(self._limit.per_s * _NS)
         while self._spent and self._spent[0][0] <= oldest:
             self._spent.popleft()
+
+
+def _join_near(holes: Sequence[Hole]) -> list[Hole]:
+    """Join holes, ascending, that one page would bring together anyway."""
+    joined = [holes[0]]
+    for hole in holes[1:]:
+        if hole.first_id - joined[-1].last_id <= _NEAR_IDS:
+            joined[-1] = joined[-1]._replace(last_id=hole.last_id)
+        else:
+            joined.append(hole)
+    return joined
 
 
 def _delay_ns(attempts: int) -> int:

@@ -77,7 +77,9 @@ class Watermark:
         while place + 1 < len(self._firsts) and (
             self._firsts[place + 1] <= self._lasts[place][0] + 1
         ):
-            self._lasts[place] = max(self._lasts[place], self._lasts[place + 1])
+            lower, higher = sorted(self._lasts[place : place + 2])
+            # A gap or a dead letter has no time of its own.
+            self._lasts[place] = (higher[0], higher[1] or lower[1])
             del self._firsts[place + 1], self._lasts[place + 1]
 
 

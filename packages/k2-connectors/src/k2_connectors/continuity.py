@@ -22,14 +22,19 @@ from .silence import Silence
 from .venue import Venue
 
 _SERVER_ERROR = 500
+_LEAST_HELD = 500
 
 
 class Outcome(NamedTuple):
-    """What may go on, in order, what is known to be lost, and fetched rows that are no trades."""
+    """What may go on, in order, what is known to be lost, and fetched rows that are no trades.
+
+    `problem` is why an answer of REST was none.
+    """
 
     trades: list[Trade]
     gaps: list[Gap]
     dead: Sequence[DeadRow] = ()
+    problem: str | None = None
 
 
 class Continuity:
@@ -47,7 +52,8 @@ class Continuity:
         max_held: int = MAX_HELD,
     ) -> None:
         self._venue = venue
-        self._fetches = backfill
+        self.fetches = backfill
+        """Whether what is missing is asked for, over REST."""
         self._hold_ns = hold_ns
         self._max_held = max_held
         self._backfill = Backfill(venue, max_backfill_trades)
@@ -64,16 +70,26 @@ class Continuity:
         """Take up a pair; without a position it begins live, and REST is asked if it exists."""
         self._sequencers[pair] = _open_sequencer(pair, position, self._hold_ns, self._max_held)
         self._silences[pair] = Silence(now_ns)
-        if position is None and self._fetches:
+        self._share_memory()
+        if position is None and self.fetches:
             self._backfill.check(pair)
 
     def remove(self, pair: str) -> list[Trade]:
         """Leave a pair: return what was held; what is missing before it is missed no more."""
         sequencer = self._sequencers.pop(pair)
         del self._silences[pair]
+        self._share_memory()
         self._backfill.drop(pair)
+        held = [] if sequencer.deadline_ns is None else sequencer.release(sequencer.deadline_ns)
+        late, _ = sequencer.close(Hole(pair, 0, OPEN_END))
         self._past_duplicates += sequencer.duplicates
-        return [] if sequencer.deadline_ns is None else sequencer.release(sequencer.deadline_ns)
+        return late + held
+
+    def _share_memory(self) -> None:
+        """Let all pairs together hold what one may hold alone, as far as that is worth while."""
+        share = max(_LEAST_HELD, self._max_held // max(1, len(self._sequencers)))
+        for sequencer in self._sequencers.values():
+            sequencer.max_held = min(self._max_held, share)
 
     def take_venue(self, venue: Venue) -> None:
         """Read pages through a venue that knows more instruments from now on."""
@@ -87,7 +103,7 @@ class Continuity:
     @property
     def duplicates(self) -> int:
         """How many trades were dropped because their id was known."""
-        current = sum(sequencer.duplicates for sequencer in self._sequencers.values())
+        current = sum(sequencer.duplicates for sequencer in list(self._sequencers.values()))
         return current + self._past_duplicates
 
     @property
@@ -98,18 +114,18 @@ class Continuity:
     @property
     def held(self) -> int:
         """How many trades wait for an earlier one."""
-        return sum(sequencer.held for sequencer in self._sequencers.values())
+        return sum(sequencer.held for sequencer in list(self._sequencers.values()))
 
     @property
     def open_holes(self) -> tuple[Hole, ...]:
         """Every id range that is missing right now."""
-        return tuple(hole for s in self._sequencers.values() for hole in s.holes)
+        return tuple(hole for s in list(self._sequencers.values()) for hole in s.holes)
 
     def is_complete(self) -> bool:
         """Tell whether nothing is held or missing, and REST, asked twice, knows no more than we."""
         if self.held or self.open_holes or self._backfill.pending:
             return False
-        return not self._fetches or all(
+        return not self.fetches or all(
             self._silences[pair].looks >= 2 or sequencer.next_id is None
             for pair, sequencer in self._sequencers.items()
         )
@@ -182,7 +198,7 @@ class Continuity:
     def probe(self, pair: str) -> None:
         """Ask REST for whatever follows our last trade of a pair."""
         sequencer = self._sequencers[pair]
-        if self._fetches and sequencer.next_id is not None:
+        if self.fetches and sequencer.next_id is not None:
             hole = Hole(pair, sequencer.next_id, OPEN_END, sequencer.last_us)
             self._backfill.probe(hole)
 
@@ -207,13 +223,13 @@ class Continuity:
         if response.status >= _SERVER_ERROR:
             # The venue is unwell: that says nothing about what it has.
             self._backfill.fail(now_ns)
-            return Outcome([], [])
+            return Outcome([], [], problem=f"HTTP status {response.status}")
         asked = self._backfill.fetching
         assert asked is not None, "an answer without a request"
         sequencer = self._sequencers[asked.pair]
         page = self._venue.read_page(request, response, recv_us)
         if asked == existence_of(asked.pair):
-            self._backfill.receive(page, now_ns, still_missing=False)
+            self._backfill.receive(page, now_ns, [])
             refuse_unknown(self._venue.name, asked.pair, page)
             return Outcome([], [])
         is_probe = asked.last_id == OPEN_END
@@ -221,8 +237,11 @@ class Continuity:
         followers = sequencer.skip_to(_newest_id(page)) if is_probe else []
         filled = [trade for trade in page.trades if sequencer.fill(trade)]
         dead = [row for row in page.dead if sequencer.fill_dead(row.trade_id)]
-        missing = page.next is not None if is_probe else sequencer.missing_in(asked)
-        done = self._backfill.receive(page, now_ns, still_missing=missing)
+        if is_probe:
+            missing = [asked] if page.next is not None else []
+        else:
+            missing = sequencer.missing_in(asked)
+        done = self._backfill.receive(page, now_ns, missing, filled=bool(filled or dead))
         if is_probe:
             # What the page skipped over becomes holes of their own.
             for hole in sequencer.holes:
@@ -235,7 +254,7 @@ class Continuity:
             filled += late
             self._name_gaps(lost, page.problem or "the venue's REST does not have them")
         self.backfilled += len(filled)
-        return Outcome(filled + followers, self._take_gaps(), dead)
+        return Outcome(filled + followers, self._take_gaps(), dead, page.problem)
 
     def deadline_ns(self, now_ns: int) -> int | None:
         """Return when `tick` or `next_request` may have something new, or None."""
@@ -261,7 +280,7 @@ class Continuity:
         return trades
 
     def _ask_for(self, sequencer: Sequencer, hole: Hole) -> None:
-        if not self._fetches:
+        if not self.fetches:
             self._name_gaps(sequencer.close(hole)[1], "backfill is off")
             return
         too_old = self._backfill.add(hole)

@@ -6,6 +6,8 @@ ConnectorError
 ├── ConformanceError           a venue does not do what every venue must
 ├── SubscriptionRejectedError  the exchange refused a symbol
 ├── SubscriptionChangeError    the symbols of a running feed cannot be changed so
+├── IdsRestartedError          a pair's trade ids have fallen: nobody can tell old from new
+├── VenueTwiceError            a feed is given two venues of one name
 ├── EndpointError              a venue does not answer where it is looked for
 ├── ConnectionLostError        the socket ended; the feed connects again
 ├── PublishError               Kafka did not take a record; nothing was dropped silently
@@ -83,6 +85,29 @@ class SubscriptionChangeError(ConnectorError):
         super().__init__(
             f"the symbols of {venue} stay as they are ({', '.join(self.symbols)}): {reason}"
         )
+
+
+class IdsRestartedError(ConnectorError):
+    """A pair's trade ids have fallen: its new trades have ids that are known already."""
+
+    def __init__(self, venue: str, pair: str, next_id: int, found_id: int) -> None:
+        self.venue = venue
+        self.pair = pair
+        self.next_id = next_id
+        self.found_id = found_id
+        super().__init__(
+            f"{venue} {pair}: new trades come with ids about {found_id}, and all below {next_id} "
+            "are known: the venue numbers anew, or the checkpoint is of another environment; take "
+            "the pair out of the checkpoint to begin anew (ids that repeat are one trade in Gold)"
+        )
+
+
+class VenueTwiceError(ConnectorError):
+    """A feed is given two venues of one name."""
+
+    def __init__(self, venue: str) -> None:
+        self.venue = venue
+        super().__init__(f"{venue} is there twice; put all its symbols into one venue")
 
 
 class EndpointError(ConnectorError):

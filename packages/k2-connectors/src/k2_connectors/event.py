@@ -7,13 +7,17 @@ from typing import Literal
 import msgspec
 
 ORIGIN = "origin"
-"""Key of `vendor_data` that says where a trade came from, if not from the live stream."""
+"""Key of `vendor_data` that says where a trade came from, if not from the live stream in turn."""
 
 BACKFILL = "backfill"
 """The origin of a trade that was fetched over REST."""
 
-StatusKind = Literal["live", "lost", "subscribed", "unsubscribed", "refused"]
-"""A connection became live, or was lost; symbols were taken up, left, or refused by the venue."""
+LATE = "late"
+"""The origin of a live trade that came behind its successors and that REST does not have."""
+
+StatusKind = Literal["live", "lost", "subscribed", "unsubscribed", "refused", "rest_failed"]
+"""A connection became live, or was lost; symbols were taken up, left, or refused by the venue; its
+REST answered, but not with trades: it is asked again."""
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -16,8 +16,9 @@ import structlog
 from k2_schemas import FieldError, Trade
 from k2_schemas.topics import trades_topic
 
+from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import CheckpointFile, Position, Watermarks
-from .errors import PublishError
+from .errors import CheckpointError, ConnectorError, PublishError
 from .event import Gap, Status
 from .http import Rest
 from .publish import Publisher
@@ -28,6 +29,9 @@ from .venue import Venue
 from .venue_feed import DeadLetter, Event
 
 _log = structlog.get_logger()
+
+FLUSH_S = 10.0
+"""How long a stopped feed waits for Kafka, if it is not told otherwise."""
 
 _SAVE_EVERY_S = 1.0
 _FULL_PAUSE_S = 0.005
@@ -42,8 +46,9 @@ class Feed:
     fetches over REST what it missed; `positions`, if given, are taken for what the file says, which
     is not read then. Without either it begins live. A full publisher holds trades back in bounded
     memory, never the sockets. However `run` ends, the publisher is flushed and the checkpoint
-    written. Stopped, it fetches what is missing first, for `drain_s` seconds at most: what is
-    missing then is fetched at the next start.
+    written. Stopped, it fetches what is missing first, for `drain_s` seconds at most, and gives
+    Kafka `flush_s` to take what is left: what is missing or not acknowledged then is fetched at the
+    next start.
     """
 
     def __init__(
@@ -56,7 +61,9 @@ class Feed:
         contiguity: bool = True,
         backfill: bool = True,
         connections: int = 1,
+        max_backfill_trades: int = MAX_BACKFILL_TRADES,
         drain_s: float = DRAIN_S,
+        flush_s: float = FLUSH_S,
         transport: Transport | None = None,
         rest: Rest | None = None,
     ) -> None:
@@ -65,7 +72,11 @@ class Feed:
         found = checkpoint.read() if checkpoint is not None and positions is None else positions
         self._marks = Watermarks(found)
         self._saved: Mapping[str, Mapping[str, Position]] = found or {}
+        self._stop_s = drain_s + flush_s
+        self._flush_s = flush_s
         self._failure: PublishError | None = None
+        self._broken: ConnectorError | None = None
+        """What ended the task beside the pump: without it nothing is acknowledged."""
         self._publish_errors: Counter[str] = Counter()
         self._save_due_s = 0.0
         publisher.on_acknowledged = self._marks.settle
@@ -75,6 +86,7 @@ class Feed:
             contiguity=contiguity,
             backfill=backfill,
             connections=connections,
+            max_backfill_trades=max_backfill_trades,
             drain_s=drain_s,
             transport=transport,
             rest=rest,
@@ -104,8 +116,28 @@ class Feed:
         """Feed until `stop` is set; raise what reconnecting cannot cure."""
         try:
             async with self._feed as feed:
+                await self._pump_beside(feed, stop)
+            if self._broken is not None:
+                raise self._broken
+        except PublishError as error:
+            self._note_failure(error)
+            raise
+        finally:
+            try:
+                await self._flush()
+            finally:
+                self._save(force=True)
+        stats = self.stats()
+        missing = {name: s.missing for name, s in stats.items() if s.missing}
+        _log.info("drained", trades={name: s.trades for name, s in stats.items()}, missing=missing)
+
+    async def _pump_beside(self, feed: TradeFeed, stop: asyncio.Event) -> None:
+        """Pump until the feed has ended; once stopped, no longer than a stop may take."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
                 beside = [
-                    asyncio.create_task(_stop_with(stop, feed)),
+                    asyncio.create_task(self._stop_with(stop, feed, limit)),
                     asyncio.create_task(self._keep_serving(feed)),
                 ]
                 try:
@@ -113,19 +145,20 @@ class Feed:
                 finally:
                     for task in beside:
                         task.cancel()
-        except PublishError as error:
-            self._note_failure(error)
-            raise
-        finally:
-            await self._flush()
-            self._save(force=True)
-        stats = self.stats()
-        missing = {name: s.missing for name, s in stats.items() if s.missing}
-        _log.info("drained", trades={name: s.trades for name, s in stats.items()}, missing=missing)
+        except TimeoutError:
+            # Kafka has no room for what is left; the flush says what it has not taken.
+            _log.warning("stopped_waiting", pending_bytes=self.pending_bytes)
+
+    async def _stop_with(
+        self, stop: asyncio.Event, feed: TradeFeed, limit: asyncio.Timeout
+    ) -> None:
+        await stop.wait()
+        feed.stop()
+        limit.reschedule(asyncio.get_running_loop().time() + self._stop_s)
 
     async def _flush(self) -> None:
         try:
-            await asyncio.to_thread(self._publisher.flush)
+            await asyncio.to_thread(self._publisher.flush, self._flush_s)
         except PublishError as error:
             self._note_failure(error)
             raise
@@ -152,11 +185,11 @@ class Feed:
             await asyncio.sleep(_SERVE_EVERY_S)
             try:
                 self._publisher.serve()
-            except PublishError as error:
-                self._note_failure(error)
-                feed.stop()  # the flush at the end says it again, to whoever runs us
+                self._save()
+            except (PublishError, CheckpointError) as error:
+                self._broken = error
+                feed.stop()
                 return
-            self._save()
 
     async def _put(self, event: Event) -> None:
         """Publish what is no trade, or log it."""
@@ -225,7 +258,8 @@ class Feed:
             trade_id=trade.trade_id,
             reason=reason,
         )
-        return DeadLetter(repr(trade).encode(), venue, reason, 0)
+        ids = () if trade.source_sequence is None else ((trade.pair, trade.source_sequence),)
+        return DeadLetter(repr(trade).encode(), venue, reason, 0, ids)
 
     def _settle_letter(self, letter: DeadLetter) -> None:
         """Let positions pass the trades that are safe as a dead letter."""
@@ -241,8 +275,3 @@ class Feed:
         if positions != self._saved:
             self._checkpoint.write(positions)
             self._saved = positions
-
-
-async def _stop_with(stop: asyncio.Event, feed: TradeFeed) -> None:
-    await stop.wait()
-    feed.stop()

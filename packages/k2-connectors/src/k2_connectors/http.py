@@ -6,7 +6,10 @@ import asyncio
 import ssl
 import urllib.error
 import urllib.request
+from concurrent.futures import Future
 from functools import cached_property
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from threading import Thread
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -38,8 +41,26 @@ class UrllibRest:
         return ssl.create_default_context()
 
     async def get(self, request: RestRequest) -> RestResponse:
-        """Return the response; see `Rest.get`."""
-        return await asyncio.to_thread(self._get, request)
+        """Return the response; see `Rest.get`.
+
+        In a thread that nobody waits for at the end: a server that says nothing, or a byte now and
+        then, may neither hold up a feed that stops nor keep what is asked after it waiting.
+        """
+        answer: Future[RestResponse] = Future()
+        Thread(target=self._settle, args=(answer, request), name="k2-rest", daemon=True).start()
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                return await asyncio.wrap_future(answer)
+        except TimeoutError:
+            reason = f"no whole answer after {2 * self._timeout_s:g} s"
+            raise ConnectionLostError(request.url, reason) from None
+
+    def _settle(self, answer: Future[RestResponse], request: RestRequest) -> None:
+        answer.set_running_or_notify_cancel()
+        try:
+            answer.set_result(self._get(request))
+        except Exception as error:  # noqa: BLE001  # raised where it is waited for
+            answer.set_exception(error)
 
     def _get(self, request: RestRequest) -> RestResponse:
         if urlsplit(request.url).scheme not in ("http", "https"):
@@ -47,20 +68,27 @@ class UrllibRest:
         headers = {"User-Agent": "k2-connectors", **request.headers}
         call = urllib.request.Request(request.url, headers=headers)  # noqa: S310  # checked above
         try:
-            with urllib.request.urlopen(  # noqa: S310
-                call, timeout=self._timeout_s, context=self._tls_of(request.url)
-            ) as answer:
-                return _to_response(answer.status, answer.headers, answer.read(MAX_BODY_BYTES))
-        except urllib.error.HTTPError as error:
-            with error:
-                return _to_response(error.code, error.headers, error.read(MAX_BODY_BYTES))
-        except (OSError, ValueError) as error:
+            with self._open(call) as answer:
+                return _read_response(answer)
+        except (OSError, ValueError, HTTPException) as error:
             raise ConnectionLostError(request.url, str(error) or type(error).__name__) from error
 
-    def _tls_of(self, url: str) -> ssl.SSLContext | None:
-        return self._tls if url.startswith("https") else None
+    def _open(self, call: urllib.request.Request) -> HTTPResponse | urllib.error.HTTPError:
+        """Return what answers, whatever its status."""
+        tls = self._tls if call.full_url.startswith("https") else None
+        try:
+            answer = urllib.request.urlopen(call, timeout=self._timeout_s, context=tls)  # noqa: S310
+        except urllib.error.HTTPError as error:
+            return error
+        assert isinstance(answer, HTTPResponse)
+        return answer
 
 
-def _to_response(status: int, headers: object, body: bytes) -> RestResponse:
-    items = headers.items() if hasattr(headers, "items") else ()
-    return RestResponse(status, {name.lower(): value for name, value in items}, body)
+def _read_response(answer: HTTPResponse | urllib.error.HTTPError) -> RestResponse:
+    body = answer.read(MAX_BODY_BYTES)
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    promised = headers.get("content-length", "")
+    # Python says nothing when it was asked for so many bytes and the connection ends before.
+    if promised.isdecimal() and len(body) < min(int(promised), MAX_BODY_BYTES):
+        raise IncompleteRead(body, int(promised) - len(body))
+    return RestResponse(answer.status or 0, headers, body)

@@ -24,8 +24,8 @@ STEADY_S = 30.0
 ROTATE_AFTER_S = (20 * 3600.0, 23 * 3600.0)
 """Binance ends every connection after 24 hours; jitter keeps many feeds from moving at once."""
 TOKENS = 10
-TOKENS_PER_S = 0.5
-"""Connection attempts: ten at once, then one every two seconds (Kraken bans at 150 in 10 min)."""
+TOKENS_PER_S = 0.2
+"""Connection attempts: ten at once, then one every five seconds (Kraken bans at 150 in 10 min)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class Lines:
         self._sessions: dict[int, Session] = {}
         self._rotate_ns: dict[int, int] = {}
         self._retiring: set[int] = set()
+        self._acknowledged: set[str] = set()
+        """Pairs that the venue has acknowledged, on whichever line."""
         self._next_line = 0
         self._next_url = 0
         self._failures = 0
@@ -81,7 +83,8 @@ class Lines:
     @property
     def live(self) -> int:
         """How many lines are live."""
-        return sum(session.stage is Stage.LIVE for session in self._sessions.values())
+        sessions = list(self._sessions.values())
+        return sum(session.stage is Stage.LIVE for session in sessions)
 
     def take_venue(self, venue: Venue) -> None:
         """Speak through a venue that knows more instruments from now on."""
@@ -98,6 +101,16 @@ class Lines:
         """Return the pairs that a line asked for and that were not acknowledged."""
         session = self._sessions.get(line)
         return set() if session is None else session.asked
+
+    def is_first_asking(self, line: int) -> bool:
+        """Tell whether a line waits for an acknowledgement that no line has ever had."""
+        return not self._acknowledged.issuperset(self.asked(line))
+
+    def condemn(self, line: int, reason: str) -> None:
+        """Note that the venue complains about a line: it is closed, and another takes its place."""
+        session = self._sessions.get(line)
+        if session is not None:
+            session.condemn(reason)
 
     def refuse(self, pairs: Collection[str], reason: str) -> None:
         """Note that one of `pairs`, which are no longer in force, was refused."""
@@ -139,6 +152,8 @@ class Lines:
             return False
         was_live = session.stage is Stage.LIVE
         session.hear(decoded, now_ns)
+        if decoded.acknowledged:
+            self._acknowledged.update(decoded.acknowledged)
         became_live = session.stage is Stage.LIVE and not was_live
         if became_live:
             low, high = ROTATE_AFTER_S
@@ -211,13 +226,17 @@ class Lines:
 
     def _open(self, now_ns: int) -> Open:
         self._tokens -= 1
-        urls = self._venue.urls
-        line, url = self._next_line, urls[self._next_url % len(urls)]
+        line, url = self._next_line, self._choose_url()
         self._next_line += 1
-        # A second line stands at another endpoint.
-        self._next_url += self._wanted > 1
         self._sessions[line] = Session(self._venue, url, now_ns)
         return Open(line, url)
+
+    def _choose_url(self) -> str:
+        """Return the next endpoint, if there is one that no other line stands at."""
+        urls = self._venue.urls
+        in_turn = [urls[(self._next_url + step) % len(urls)] for step in range(len(urls))]
+        taken = {s.url for line, s in self._sessions.items() if line not in self._retiring}
+        return next((url for url in in_turn if url not in taken), in_turn[0])
 
     def _delay_s(self) -> float:
         longest = FIRST_DELAY_S * 2 ** min(self._failures, 10)

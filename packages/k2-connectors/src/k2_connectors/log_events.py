@@ -38,6 +38,9 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "publish_failed": LogEvent(
         "error", ("topic", "reason"), "Kafka did not take a record; the feed ends"
     ),
+    "stopped_waiting": LogEvent(
+        "warning", ("pending_bytes",), "told to stop, and Kafka has no room: the next start goes on"
+    ),
     "drained": LogEvent(
         "info",
         ("trades", "missing"),

@@ -106,7 +106,7 @@ class PicowsTransport:
                     # The interpreter's own TLS and sockets, as the other transport has.
                     use_aiofastnet=False,
                 )
-        except (OSError, WSError, InvalidURI, InvalidProxy, TimeoutError) as error:
+        except (OSError, WSError, InvalidURI, InvalidProxy, ValueError) as error:
             raise ConnectionLostError(url, str(error) or type(error).__name__) from error
         assert isinstance(socket, _PicowsSocket)
         return socket

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -56,8 +58,11 @@ class Publisher(Protocol):
     def serve(self) -> None:
         """Let acknowledgements come in; raise `PublishError` if one says no."""
 
-    def flush(self) -> None:
-        """Return once everything queued is acknowledged, or raise `PublishError`."""
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return once everything queued is acknowledged, or raise `PublishError`, in time.
+
+        Without a time for as long as the records themselves may wait.
+        """
 
 
 class KafkaPublisher:
@@ -146,10 +151,17 @@ class KafkaPublisher:
         self._serve_callbacks(self._producer.poll, 0)
         self._raise_failure()
 
-    def flush(self) -> None:
+    def flush(self, timeout_s: float | None = None) -> None:
         """Return once everything queued is acknowledged; see `Publisher.flush`."""
-        while self._serve_callbacks(self._producer.flush, 1.0) and self._failure is None:
-            pass
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while self._failure is None:
+            left_s = deadline_s - time.monotonic()
+            waiting = self._serve_callbacks(self._producer.flush, min(1.0, max(0.0, left_s)))
+            if not waiting:
+                break
+            if left_s <= 0:
+                reason = f"{waiting:,} records were not acknowledged within {timeout_s:g} s"
+                raise PublishError("every topic", reason)
         self._raise_failure()
 
     def _serve_callbacks(self, serve: Callable[[float], int], timeout_s: float) -> int:

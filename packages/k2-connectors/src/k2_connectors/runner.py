@@ -158,7 +158,7 @@ class Runner:
         for talk in self._talks.values():
             talk.cancel()
         self._emit(self.core.finish())
-        while self._has_reader and self.core.continuity.missing and time.monotonic() < deadline_s:
+        while self._has_reader and self.core.missing and time.monotonic() < deadline_s:
             self._perform(self.core.act(time.monotonic_ns()))
             await asyncio.sleep(_BEAT_S)
         for task in self._running:

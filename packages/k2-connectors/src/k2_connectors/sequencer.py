@@ -12,13 +12,18 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from msgspec import structs
+
 from k2_schemas import Trade
 
+from .errors import IdsRestartedError
+from .event import LATE, ORIGIN
 from .rest import Hole
 
 HOLD_NS = 250_000_000
 MAX_HELD = 10_000
-MAX_LATE = 10_000
+MOST_BEHIND = 20
+_SURELY_LATER_US = 1_000_000
 LEAP = 10_000_000
 """A lone id that far ahead is a venue's mistake: it passes, and nothing before it is missing."""
 
@@ -46,10 +51,14 @@ class Sequencer:
         self.deadline_ns: int | None = None
         """When what is held must go on, or None while nothing is held."""
         self._hold_ns = hold_ns
-        self._max_held = max_held
+        self.max_held = max_held
+        """How many early trades may be held, and as many late ones."""
         self._held: dict[int, Trade | None] = {}
         self._holes: list[Hole] = []
         self._late: dict[int, Trade | None] = {}
+        self._strays: set[int] = set()
+        self._behind = 0
+        """Trades in a row with known ids that were matched after everything we know."""
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -64,7 +73,7 @@ class Sequencer:
     @property
     def is_full(self) -> bool:
         """Whether no more may be held: what is must go on now."""
-        return len(self._held) >= self._max_held
+        return len(self._held) >= self.max_held
 
     def accept(self, trade: Trade, now_ns: int) -> list[Trade]:
         """Take a trade of the live stream; return what may go on."""
@@ -87,6 +96,7 @@ class Sequencer:
             next_id += 1
             end += 1
         if end > start:
+            self._behind = 0
             self.next_id = next_id
             self.last_us = trades[end - 1].timestamp_us
         return end
@@ -98,10 +108,16 @@ class Sequencer:
     def _take(self, trade_id: int, trade: Trade | None, now_ns: int) -> list[Trade]:
         if self.next_id is not None and trade_id < self.next_id:
             self._note_late(trade_id, trade)
+            self._count_behind(trade_id, trade)
             return []
         if trade_id in self._held:
             self.duplicates += 1
             return []
+        if trade_id in self._strays:
+            self._strays.discard(trade_id)
+            self.duplicates += 1
+            trade = None  # it has gone on
+        self._behind = 0
         self._held[trade_id] = trade
         if self.deadline_ns is None:
             self.deadline_ns = now_ns + self._hold_ns
@@ -116,6 +132,7 @@ class Sequencer:
             if self._is_stray(trade_id):
                 stray = self._held.pop(trade_id)
                 released += [] if stray is None else [stray]
+                self._note_stray(trade_id)
                 continue
             if self.next_id is not None and trade_id > self.next_id:
                 self._open(self.next_id, trade_id - 1)
@@ -159,6 +176,8 @@ class Sequencer:
         if place is None:
             self.duplicates += 1
             return False
+        is_new = trade_id not in self._strays
+        self._strays.discard(trade_id)
         hole = self._holes[place]
         rest = [
             hole._replace(last_id=trade_id - 1),
@@ -166,15 +185,19 @@ class Sequencer:
         ]
         self._holes[place : place + 1] = [part for part in rest if part.first_id <= part.last_id]
         self._late.pop(trade_id, None)
-        return True
+        self.duplicates += not is_new
+        return is_new
 
     def close(self, hole: Hole) -> tuple[list[Trade], list[Hole]]:
-        """Give up a range: return the late live trades that fall into it, and what is lost."""
+        """Give up a range: return the late live trades that fall into it, and what is lost.
+
+        They are behind trades that came after them, so they say so: their origin is `LATE`.
+        """
         late = []
         for trade_id in sorted(i for i in self._late if hole.first_id <= i <= hole.last_id):
             trade = self._late[trade_id]
             self._fill(trade_id, 0 if trade is None else trade.timestamp_us)
-            late += [] if trade is None else [trade]
+            late += [] if trade is None else [_mark_late(trade)]
         lost = [part for part in self._holes if _overlaps(part, hole)]
         kept: list[Hole] = []
         for part in self._holes:
@@ -186,9 +209,9 @@ class Sequencer:
         """Name a range as missing again: it had gone on, and was lost behind us."""
         insort(self._holes, hole, key=lambda other: other.first_id)
 
-    def missing_in(self, hole: Hole) -> bool:
-        """Tell whether any id of a range is still missing."""
-        return any(_overlaps(part, hole) for part in self._holes)
+    def missing_in(self, hole: Hole) -> list[Hole]:
+        """Return the parts of a range that are still missing, ascending."""
+        return [_intersect(part, hole) for part in self._holes if _overlaps(part, hole)]
 
     def _drain(self) -> Iterator[Trade]:
         """Yield the held trades that follow without a hole."""
@@ -206,11 +229,24 @@ class Sequencer:
             return False
         return trade_id + 1 not in self._held
 
+    def _note_stray(self, trade_id: int) -> None:
+        if len(self._strays) < self.max_held:
+            self._strays.add(trade_id)
+
+    def _count_behind(self, trade_id: int, trade: Trade | None) -> None:
+        """Raise once ids have fallen: trades matched later than ours, all with ids we know."""
+        if trade is None or self._find(trade_id) is not None:
+            return
+        later = self.last_us and trade.timestamp_us > self.last_us + _SURELY_LATER_US
+        self._behind = self._behind + 1 if later else 0
+        if self._behind >= MOST_BEHIND:
+            raise IdsRestartedError(trade.exchange.lower(), self.pair, self.next_id or 0, trade_id)
+
     def _note_late(self, trade_id: int, trade: Trade | None) -> None:
         """Keep a live trade that comes after its hole was named, should nobody else have it."""
         if self._find(trade_id) is None or trade_id in self._late:
             self.duplicates += 1
-        elif len(self._late) < MAX_LATE:
+        elif len(self._late) < self.max_held:
             self._late[trade_id] = trade
 
     def _open(self, first_id: int, last_id: int) -> None:
@@ -227,6 +263,10 @@ class Sequencer:
 def _id_of(trade: Trade) -> int:
     assert trade.source_sequence is not None, "every venue of ours numbers its trades"
     return trade.source_sequence
+
+
+def _mark_late(trade: Trade) -> Trade:
+    return structs.replace(trade, vendor_data={**trade.vendor_data, ORIGIN: LATE})
 
 
 def _overlaps(one: Hole, other: Hole) -> bool:

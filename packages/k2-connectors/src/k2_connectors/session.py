@@ -67,6 +67,8 @@ class Session:
             self._acknowledge(decoded.acknowledged)
             if self.stage is Stage.SUBSCRIBING and not self._unacknowledged:
                 self._enter(Stage.LIVE, now_ns)
+                # Said before, it was about the venue as we found it: another line is told the same.
+                self.closing = False
 
     def is_subscribed(self, pairs: Collection[str]) -> bool:
         """Tell whether every one of `pairs` has been acknowledged."""
@@ -86,6 +88,10 @@ class Session:
             self._refusal = reason
         self._abandoned.update(self._unacknowledged.intersection(pairs))
         self._unacknowledged.difference_update(pairs)
+
+    def condemn(self, reason: str) -> None:
+        """Note that the venue complains about this connection: it ends."""
+        self._refusal = reason
 
     def follow(self, pairs: Collection[str], now_ns: int) -> list[str]:
         """Return the frames that bring a live session to `pairs`; [] while it may send none."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,20 +15,18 @@ from k2_schemas import Trade
 
 from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import Position
-from .errors import SubscriptionChangeError, UnknownVenueError
-from .event import Status
+from .errors import SubscriptionChangeError, UnknownVenueError, VenueTwiceError
 from .http import Rest
-from .rest import Hole
 from .runner import DRAIN_S, Runner
 from .transport import Transport
 from .venue import Venue
-from .venue_feed import Event, VenueFeed
+from .venue_feed import DeadLetter, Event, VenueFeed
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024
 _ROOM_PAUSE_S = 0.01
 _CHANGE_PAUSE_S = 0.01
-_TRADE_BYTES = 1024
-"""What a trade with its texts takes at most, on average."""
+_EVENT_BYTES = 1024
+"""What a trade with its texts takes at most, on average; a dead letter has its frame besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,9 @@ class TradeFeed:
     number of redundant sockets per venue; `drain_s` is for `stop`.
 
     Memory is bounded: when nobody reads, trades beyond `max_pending_bytes` are let go as holes,
-    and fetched again once there is room; with `contiguity=False` the sockets wait for room instead.
+    and fetched again once there is room. Where nobody could fetch them again, with
+    `contiguity=False`, and for dead letters, the sockets wait for room instead. Raises
+    `VenueTwiceError` for two venues of one name.
     """
 
     def __init__(
@@ -85,6 +86,9 @@ class TradeFeed:
         rest: Rest | None = None,
     ) -> None:
         now_ns = time.monotonic_ns()
+        twice = [name for name, count in Counter(v.name for v in venues).items() if count > 1]
+        if twice:
+            raise VenueTwiceError(twice[0])
         self._cores = {
             venue.name: VenueFeed(
                 venue,
@@ -97,16 +101,25 @@ class TradeFeed:
             )
             for venue in venues
         }
-        # What nobody could fetch again must not be let go: then the sockets wait for room.
-        room = None if contiguity else self._wait_for_room
         self._runners = [
-            Runner(core, self._take, transport, rest, room, drain_s=drain_s)
+            Runner(
+                core,
+                partial(self._take, core.venue.name),
+                transport,
+                rest,
+                self._wait_for_room,
+                drain_s=drain_s,
+            )
             for core in self._cores.values()
         ]
         self._contiguity = contiguity
-        self._max_pending = max(1, max_pending_bytes // _TRADE_BYTES)
+        self._max_pending_bytes = max(_EVENT_BYTES, max_pending_bytes)
         self._pending: deque[Event] = deque()
-        self._lost: dict[tuple[str, str], list[Hole]] = {}
+        # By venue, for whoever asks from another thread: the deque is never still.
+        self._pending_bytes: Counter[str] = Counter()
+        self._bound_bytes = 0
+        """Of what is pending, how much must not be let go: nobody could fetch it again."""
+        self._has_let_go = False
         self._arrived = asyncio.Event()
         self._stop = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -138,8 +151,10 @@ class TradeFeed:
         while True:
             while self._pending:
                 yield self._take_pending(most)
-                if self._lost and len(self._pending) <= self._max_pending // 2:
-                    self._ask_again()
+                if self._has_let_go and self.pending_bytes <= self._max_pending_bytes // 2:
+                    self._has_let_go = False
+                    for core in self._cores.values():
+                        core.fetch_lost()
             if self._work.done():
                 if not self._pending:
                     self._work.result()
@@ -153,10 +168,30 @@ class TradeFeed:
     def _take_pending(self, most: int) -> list[Event]:
         pending = self._pending
         if len(pending) > most:
-            return [pending.popleft() for _ in range(most)]
-        events = list(pending)
-        pending.clear()
+            events = [pending.popleft() for _ in range(most)]
+        else:
+            events = list(pending)
+            pending.clear()
+        self._count_out(events)
         return events
+
+    def _count_out(self, events: Sequence[Event]) -> None:
+        """Note that events are pending no longer."""
+        if len(self._cores) == 1:
+            counts = {next(iter(self._cores)): len(events)}
+        else:
+            counts = Counter(map(_venue_of, events))
+        for venue, count in counts.items():
+            self._pending_bytes[venue] -= count * _EVENT_BYTES
+        if self._bound_bytes:
+            self._count_letters(events, -1)
+
+    def _count_letters(self, events: Sequence[Event], sign: int) -> None:
+        for event in events:
+            if isinstance(event, DeadLetter):
+                size = _EVENT_BYTES + len(event.frame)
+                self._pending_bytes[event.venue] += sign * (size - _EVENT_BYTES)
+                self._bound_bytes += sign * size
 
     def stop(self) -> None:
         """Close the sockets; iteration ends after what they had delivered, without a hole.
@@ -167,7 +202,7 @@ class TradeFeed:
 
     def stats(self) -> dict[str, VenueStats]:
         """Return what each venue's feed has done."""
-        pending = Counter(map(_venue_of, self._pending))
+        pending = self._pending_bytes
         return {name: _describe(core, pending[name]) for name, core in self._cores.items()}
 
     async def subscribe(self, venue: str, symbols: Iterable[str]) -> None:
@@ -188,7 +223,7 @@ class TradeFeed:
                 await asyncio.sleep(_CHANGE_PAUSE_S)
         finally:
             if not change.is_done:
-                self._take(core.cancel(change))
+                self._take(venue, core.cancel(change))
         if change.refusal is not None:
             raise change.refusal
 
@@ -197,17 +232,12 @@ class TradeFeed:
 
         Raises `SubscriptionChangeError` for a symbol that is not subscribed, and for the last ones.
         """
-        events = self._find(venue).unsubscribe(symbols)
-        self._take(events)
-        status = events[-1]
-        assert isinstance(status, Status)
-        for pair in status.pairs:
-            self._lost.pop((venue, pair), None)
+        self._take(venue, self._find(venue).unsubscribe(symbols))
 
     @property
     def pending_bytes(self) -> int:
         """About how much memory the events take that nobody has read yet."""
-        return len(self._pending) * _TRADE_BYTES
+        return self._pending_bytes.total()
 
     def _find(self, venue: str) -> VenueFeed:
         if venue not in self._cores:
@@ -225,43 +255,43 @@ class TradeFeed:
             self._stop.set()
             self._arrived.set()
 
-    def _take(self, events: Sequence[Event]) -> None:
-        room = self._max_pending - len(self._pending)
-        if room >= len(events) or not self._contiguity:
-            self._pending.extend(events)
-        else:
-            for event in events:
-                if isinstance(event, Trade) and len(self._pending) >= self._max_pending:
-                    self._let_go(event)
-                else:
-                    self._pending.append(event)
+    def _take(self, venue: str, events: Sequence[Event]) -> None:
+        room = self._max_pending_bytes - self.pending_bytes
+        if self._contiguity and len(events) * _EVENT_BYTES > room:
+            events = self._let_go(events, room // _EVENT_BYTES)
+        self._pending.extend(events)
+        self._pending_bytes[venue] += len(events) * _EVENT_BYTES
+        if DeadLetter in set(map(type, events)):
+            self._count_letters(events, 1)
         self._arrived.set()
 
+    def _let_go(self, events: Sequence[Event], room: int) -> Sequence[Event]:
+        """Return the events but for the trades beyond the first `room`: those are fetched again."""
+        kept: list[Event] = []
+        for event in events:
+            if isinstance(event, Trade):
+                if room <= 0:
+                    self._cores[event.exchange.lower()].note_lost(event)
+                    self._has_let_go = True
+                    continue
+                room -= 1
+            kept.append(event)
+        return kept
+
     async def _wait_for_room(self) -> None:
-        while len(self._pending) >= self._max_pending and not self._stop.is_set():
+        while not self._has_room() and not self._stop.is_set():
             await asyncio.sleep(_ROOM_PAUSE_S)
 
-    def _let_go(self, trade: Trade) -> None:
-        """Drop a trade for which there is no room, and remember that it is missing."""
-        trade_id = trade.source_sequence or 0
-        holes = self._lost.setdefault((trade.exchange.lower(), trade.pair), [])
-        if holes and holes[-1].last_id + 1 == trade_id:
-            holes[-1] = holes[-1]._replace(last_id=trade_id)
-        else:
-            holes.append(Hole(trade.pair, trade_id, trade_id, trade.timestamp_us - 1))
-
-    def _ask_again(self) -> None:
-        lost, self._lost = self._lost, {}
-        for (venue, _), holes in lost.items():
-            for hole in holes:
-                self._cores[venue].note_lost(hole)
+    def _has_room(self) -> bool:
+        pending = self._bound_bytes if self._contiguity else self.pending_bytes
+        return pending < self._max_pending_bytes
 
 
 def _venue_of(event: Event) -> str:
     return event.exchange.lower() if isinstance(event, Trade) else event.venue
 
 
-def _describe(core: VenueFeed, pending: int) -> VenueStats:
+def _describe(core: VenueFeed, pending_bytes: int) -> VenueStats:
     return VenueStats(
         frames=core.frames,
         trades=core.trades,
@@ -273,10 +303,10 @@ def _describe(core: VenueFeed, pending: int) -> VenueStats:
         rotations=core.lines.rotations,
         live_connections=core.lines.live,
         held=core.continuity.held,
-        missing=core.continuity.missing,
+        missing=core.missing,
         symbols=len(core.lines.pairs),
         last_message_age_s=(time.monotonic_ns() - core.heard_ns) / 1e9,
         exchange_lag_s=core.lag_us / 1e6,
-        memory_bytes=(pending + core.continuity.held) * _TRADE_BYTES,
+        memory_bytes=pending_bytes + core.continuity.held * _EVENT_BYTES,
         control=dict(core.control),
     )

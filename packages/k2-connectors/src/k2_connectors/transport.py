@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event
 
@@ -82,7 +82,7 @@ class WebSocketTransport:
                 open_timeout=self._open_timeout_s,
                 proxy=None if is_loopback(url) else True,
             )
-        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+        except (OSError, InvalidHandshake, InvalidProxy, InvalidURI, ValueError) as error:
             raise ConnectionLostError(url, str(error) or type(error).__name__) from error
         assert isinstance(socket, _CountingConnection)
         async with socket:

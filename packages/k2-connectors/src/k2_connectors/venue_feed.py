@@ -7,7 +7,7 @@ the events. `feed` does so with asyncio; the tests do so with a clock that jumps
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from k2_schemas import Trade
@@ -77,6 +77,8 @@ class VenueFeed:
             max_backfill_trades=max_backfill_trades,
         )
         self._subscriptions = Subscriptions(venue, self.lines, self.continuity)
+        self._lost: dict[str, list[Hole]] = {}
+        """Trades passed on that were dropped behind us, by pair, and not asked for yet."""
         self._contiguity = contiguity
         self.frames = 0
         self.trades = 0
@@ -123,6 +125,8 @@ class VenueFeed:
         Raises `SubscriptionChangeError` for a symbol that is not subscribed, and for the last ones.
         """
         held, status = self._subscriptions.remove(symbols)
+        for pair in status.pairs:
+            self._lost.pop(pair, None)
         return [*self._pass_on(Outcome(held, [])), status]
 
     def cancel(self, change: Subscription) -> list[Event]:
@@ -168,7 +172,7 @@ class VenueFeed:
                 self.control["refusal"] += 1
                 events += self._take(line, _PLAIN, trades, recv_us, now_ns)
                 trades = []
-                events += self._refuse(error, self.lines.asked(line))
+                events += self._refuse(error, line)
                 continue
             if decoded.trades and not (
                 decoded.rejections or decoded.control or decoded.acknowledged or decoded.closing
@@ -236,7 +240,7 @@ class VenueFeed:
         try:
             outcome = self.continuity.receive(request, response, recv_ns // 1000, now_ns)
         except SubscriptionRejectedError as error:
-            return self._refuse(error, error.pairs)
+            return self._refuse(error)
         if self.continuity.take_deaf():
             self.lines.retire_all()
         letters = [
@@ -244,7 +248,11 @@ class VenueFeed:
             for row in outcome.dead
         ]
         self.dead_letters += len(letters)
-        return [*self._pass_on(outcome), *letters]
+        events = [*self._pass_on(outcome), *letters]
+        if outcome.problem is not None:
+            self.control["rest_failed"] += 1
+            events.append(Status(self.venue.name, "rest_failed", outcome.problem, (pair,)))
+        return events
 
     def fail(self, now_ns: int) -> None:
         """Note that the REST request under way got no answer."""
@@ -257,21 +265,46 @@ class VenueFeed:
     def finish(self) -> list[Event]:
         """Let go what is still held, with the sockets closed.
 
-        Go on with `act` and `answer`, not `tick`, until `continuity.missing` is 0 or time is up:
-        the holes that are left then wait for the next start.
+        Go on with `act` and `answer`, not `tick`, until `missing` is 0 or time is up: the holes
+        that are left then wait for the next start.
         """
+        if not self.continuity.fetches:
+            self.fetch_lost()  # nobody will: they are gaps
         return self._pass_on(self.continuity.finish())
 
-    def note_lost(self, hole: Hole) -> None:
-        """Note that trades passed on were dropped behind us: they are fetched again."""
-        self.continuity.note_lost(hole)
+    @property
+    def missing(self) -> int:
+        """How many trades are known to be missing right now."""
+        lost = [hole for holes in list(self._lost.values()) for hole in list(holes)]
+        return self.continuity.missing + sum(h.last_id - h.first_id + 1 for h in lost)
+
+    def note_lost(self, trade: Trade) -> None:
+        """Note that a trade passed on was dropped behind us; `fetch_lost` asks for it again."""
+        trade_id = trade.source_sequence or 0
+        holes = self._lost.setdefault(trade.pair, [])
+        if holes and holes[-1].last_id + 1 == trade_id:
+            holes[-1] = holes[-1]._replace(last_id=trade_id)
+        else:
+            holes.append(Hole(trade.pair, trade_id, trade_id, trade.timestamp_us - 1))
+
+    def fetch_lost(self) -> None:
+        """Fetch, now that there is room, what was dropped for lack of it."""
+        lost, self._lost = self._lost, {}
+        for holes in lost.values():
+            for hole in holes:
+                self.continuity.note_lost(hole)
 
     def deadline_ns(self, now_ns: int) -> int:
         """Return when `tick` and `act` are next to be called, at the latest."""
         deadlines = [self.lines.deadline_ns(now_ns), self.continuity.deadline_ns(now_ns)]
         return max(now_ns, min(deadline for deadline in deadlines if deadline is not None))
 
-    def _refuse(self, error: SubscriptionRejectedError, asked: Collection[str]) -> list[Event]:
+    def _refuse(self, error: SubscriptionRejectedError, line: int | None = None) -> list[Event]:
+        if line is not None and not error.pairs and not self.lines.is_first_asking(line):
+            # Nothing was asked that it has not acknowledged once: it is about the connection.
+            self.lines.condemn(line, error.reason)
+            return []
+        asked = error.pairs if line is None else self.lines.asked(line)
         held, said = self._subscriptions.refuse(error, asked)
         return [*self._pass_on(Outcome(held, [])), *said]
 

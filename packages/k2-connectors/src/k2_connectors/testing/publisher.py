@@ -53,6 +53,6 @@ class MemoryPublisher:
     def serve(self) -> None:
         """Acknowledge nothing: what was kept was acknowledged at once."""
 
-    def flush(self) -> None:
+    def flush(self, timeout_s: float | None = None) -> None:
         """Count the flush; there is nothing to wait for."""
         self.flushes += 1

@@ -46,6 +46,7 @@ _REST_URL = "https://api.binance.com"
 _PAGE_TRADES = 1_000
 _SUBSCRIBE_ID = 1
 _UNSUBSCRIBE_ID = 2
+_PING_ID = 3
 _NO_SUCH_SYMBOL = b'"code":-1121,'
 _FRAME = b'{"stream":"%b","data":%b}'
 
@@ -107,7 +108,7 @@ class Binance:
     name = "binance"
     rest_limit = RestLimit(weight=3_000, per_s=60.0)
     """Half of what one address may: others may sit behind it too."""
-    ping_every_s = 0.0
+    ping_every_s = 20.0
 
     def __init__(
         self,
@@ -144,8 +145,9 @@ class Binance:
         return [_write_request("UNSUBSCRIBE", pairs, _UNSUBSCRIBE_ID)]
 
     def ping_frame(self) -> str:
-        """Return nothing of use: Binance pings by itself, every 20 s."""
-        return ""
+        """Return a request that changes nothing: Binance's own pings are answered unseen by us."""
+        request = {"method": "LIST_SUBSCRIPTIONS", "id": _PING_ID}
+        return msgspec.json.encode(request).decode()
 
     def decode(self, frame: bytes, recv_us: int) -> Decoded:
         """Decode one frame; see `Venue.decode`."""
@@ -216,6 +218,8 @@ class Binance:
             return Decoded(control="shutdown", closing=True)
         if envelope.stream or envelope.e:
             return Decoded(control="other_stream")
+        if envelope.id == _PING_ID:
+            return Decoded(control="pong")
         if envelope.id is not None:
             pairs = [i.pair for i in self.instruments] if envelope.id == _SUBSCRIBE_ID else []
             return Decoded(control="acknowledgement", acknowledged=pairs)

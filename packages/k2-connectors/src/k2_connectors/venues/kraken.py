@@ -264,9 +264,14 @@ def _write_request(method: str, params: Mapping[str, object]) -> str:
     return msgspec.json.encode({"method": method, "params": params, "req_id": 1}).decode()
 
 
+_REFUSED_FOR_NOW = ("Rate limit", "Too many requests", "Temporary lockout", "EService:")
+_RETRY_S = 15.0
+"""Kraken forgets a request after three seconds, and locks out who goes on regardless."""
+
+
 def _read_errors(errors: Sequence[str]) -> RestPage:
-    if any("Rate limit" in error or error.startswith("EService:") for error in errors):
-        return RestPage(retry_after_s=5.0)
+    if any(text in error for error in errors for text in _REFUSED_FOR_NOW):
+        return RestPage(retry_after_s=_RETRY_S)
     unknown = any("Unknown asset pair" in error for error in errors)
     return RestPage(problem=errors[0], unknown_pair=unknown)
 

@@ -55,7 +55,9 @@ class BinanceDialect:
     def answer(self, request: Mapping[str, Any], pairs: Collection[str]) -> Sequence[str]:
         """Acknowledge a request; Binance does not check whether a stream exists."""
         reply: dict[str, object] = {"result": None, "id": int(request.get("id", 0))}
-        if request.get("method") not in ("SUBSCRIBE", "UNSUBSCRIBE"):
+        if request.get("method") == "LIST_SUBSCRIPTIONS":
+            reply["result"] = [f"{pair.lower()}@trade" for pair in pairs]
+        elif request.get("method") not in ("SUBSCRIBE", "UNSUBSCRIBE"):
             reply = {"error": {"code": 2, "msg": "Invalid request: unknown method"}}
         return [json.dumps(reply)]
 
