@@ -19,9 +19,12 @@ from k2_medallion import (
     silver_trades,
 )
 from k2_medallion.audit import OffsetRange, audit_lake, list_holes
+from k2_medallion.catalog import open_catalog, set_property
+from k2_medallion.tables import RETIRED_BEFORE
 from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
+from k2_schemas.trade_codec import trade_to_record
 from k2_validation import IdRange
 
 BRONZE, SILVER = bronze_trades("binance"), silver_trades("binance")
@@ -41,27 +44,6 @@ def make_minute(number, **others):
     return make_trade(number, timestamp_us=START_US + number * MINUTE_US, **others)
 
 
-def trade_row(trade):
-    """Return the 15 fields of a trade."""
-    at = EPOCH + timedelta(microseconds=trade.timestamp_us)
-    return {
-        "message_id": trade.message_id,
-        "trade_id": trade.trade_id,
-        "symbol": trade.symbol,
-        "exchange": trade.exchange,
-        "asset_class": trade.asset_class,
-        "timestamp": at,
-        "price": trade.price,
-        "quantity": trade.quantity,
-        "currency": trade.currency,
-        "side": trade.side,
-        "source_sequence": trade.source_sequence,
-        "ingestion_timestamp": at,
-        "platform_sequence": trade.platform_sequence,
-        "vendor_data": dict(trade.vendor_data),
-    }
-
-
 def bronze_row(raw, offset, ingested):
     """Return the Bronze row of a record."""
     return {
@@ -77,7 +59,7 @@ def bronze_row(raw, offset, ingested):
 
 def silver_row(trade, ingested):
     """Return the Silver row of a trade."""
-    return trade_row(trade) | {"bronze_ingestion_timestamp": ingested, "schema_id": 1}
+    return trade_to_record(trade) | {"bronze_ingestion_timestamp": ingested, "schema_id": 1}
 
 
 def dead_row(raw, topic, offset, died, source=None):
@@ -138,7 +120,7 @@ class Rows:
                 dead_row(encode(dead), TOPIC, IDS.index(DEAD_ID), NOW, source),
                 *(dead_row(b"?", DEADLETTER_TOPIC, offset, NOW) for offset in range(3)),
             ],
-            GOLD_TRADES.name: [trade_row(trade) for trade in good],
+            GOLD_TRADES.name: [trade_to_record(trade) for trade in good],
             GOLD_CANDLES.name: [candle_row(trade) for trade in good[:-1]],
         }
 
@@ -204,6 +186,59 @@ def test_a_row_too_few_is_named(rows, name, place):
 
     # Of a Bronze row without a verdict nobody knows which one it should have had.
     assert name in found or (name == DEAD_LETTERS.name and SILVER.name in found)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("price", Decimal("2.50000001")),
+        ("trade_conditions", ["late"]),
+        ("vendor_data", {"pair": "btcusdt"}),
+        ("ingestion_timestamp", NOW),
+        ("message_id", "another"),
+    ],
+)
+def test_silver_says_what_its_bytes_say(rows, column, value):
+    """Changed in Silver, Gold and candles alike: only the bytes tell, to the last field."""
+    for name in (SILVER.name, GOLD_TRADES.name):
+        rows.tables[name][1][column] = value
+    rows.tables[GOLD_CANDLES.name].clear()
+    (breach,) = rows.audit(KAFKA).breaches
+
+    assert breach.table == SILVER.name
+    assert breach.examples == (f"batch {NOW:%Y-%m-%d %H:%M:%S}+00",)
+
+
+def test_one_trade_does_not_stand_for_another(rows):
+    """As many rows in each batch as there should be, and Gold agrees: one of them twice."""
+    one, other = rows.tables[SILVER.name][:2]
+    rows.tables[SILVER.name][1] = dict(one)
+    rows.tables[GOLD_TRADES.name] = [
+        row for row in rows.tables[GOLD_TRADES.name] if row["message_id"] != other["message_id"]
+    ]
+    rows.tables[GOLD_CANDLES.name].clear()
+
+    assert broken(rows.audit(KAFKA)) == {SILVER.name}
+
+
+def test_what_our_codec_refuses_was_accepted_by_no_right(rows):
+    """Bytes that are no record, in Bronze and not among the dead."""
+    rows.tables[BRONZE.name][1]["raw_bytes"] = b"junk that is longer than a header"
+    rows.tables[BRONZE.name][5]["raw_bytes"] = rows.tables[BRONZE.name][5]["raw_bytes"][:-1]
+    (breach,) = rows.audit(KAFKA).breaches
+
+    assert (breach.table, breach.expected, breach.found) == (SILVER.name, 3, 1)
+
+
+def test_a_dead_letter_has_the_bytes_that_kafka_had(rows):
+    """One bit of junk is a fault like any other."""
+    rows.tables[DEAD_LETTERS.name][0]["raw_record"] += b"?"
+    (breach,) = rows.audit(KAFKA).breaches
+
+    assert (breach.table, breach.name) == (
+        DEAD_LETTERS.name,
+        f"each dead letter of {BRONZE.name} is there, byte for byte",
+    )
 
 
 def test_the_place_of_a_fault_is_shown(rows):
@@ -295,10 +330,19 @@ def test_the_first_offset_that_kafka_still_holds_must_be_there(rows):
     assert breach.examples == (f"{TOPIC}/0 offsets 0 to 0",)
 
 
-@pytest.mark.parametrize(("days", "expected"), [(20, set()), (3, {BRONZE.name, SILVER.name})])
-def test_days_that_retention_removed_are_no_breach(rows, days, expected):
-    """Bronze has lost its first batch: with its day when that is old, or else by a fault."""
-    ago = NOW - timedelta(days=days)
+def retire(home, spec, days_ago):
+    """Note in a table that days older than so many are gone, as retention does."""
+    catalog = open_catalog(home)
+    day = (NOW - timedelta(days=days_ago)).date()
+    set_property(catalog, spec, RETIRED_BEFORE, lambda _: str(day))
+    catalog.close()
+
+
+@pytest.mark.parametrize(("retired", "expected"), [(7, set()), (21, {SILVER.name})])
+def test_days_that_retention_removed_are_no_breach(rows, retired, expected):
+    """Bronze has lost its first batch, 20 days old: with its day, or else by a fault."""
+    ago = NOW - timedelta(days=20)
+    retire(rows.home, BRONZE, retired)
     first = rows.tables[BRONZE.name][0]["ingestion_timestamp"]
     for row in rows.tables[SILVER.name]:
         if row["bronze_ingestion_timestamp"] == first:
@@ -312,15 +356,71 @@ def test_days_that_retention_removed_are_no_breach(rows, days, expected):
     assert broken(rows.audit(kafka)) == expected
 
 
+def test_what_was_never_retired_is_missed(rows):
+    """However old it is: a lake without maintenance keeps everything."""
+    ago = NOW - timedelta(days=400)
+    first = rows.tables[BRONZE.name][0]["ingestion_timestamp"]
+    for row in rows.tables[SILVER.name]:
+        if row["bronze_ingestion_timestamp"] == first:
+            row["bronze_ingestion_timestamp"] = ago
+    rows.tables[BRONZE.name] = rows.tables[BRONZE.name][BATCH_ROWS:]
+
+    assert broken(rows.audit(KAFKA)) == {BRONZE.name, SILVER.name}
+
+
+def test_bronze_may_keep_an_old_day_that_silver_no_longer_has(rows):
+    """The day of a partition's newest row stays, whatever the days around it do."""
+    old = NOW - timedelta(days=40)
+    retire(rows.home, BRONZE, 7)
+    retire(rows.home, SILVER, 30)
+    # Of partition 0 one row is still there from that day; those between have gone.
+    again = rows.tables[BRONZE.name][0]["raw_bytes"]
+    rows.tables[BRONZE.name] = [
+        row | {"offset": row["offset"] + 9} for row in rows.tables[BRONZE.name]
+    ]
+    rows.tables[DEAD_LETTERS.name][0]["kafka_offset"] += 9
+    rows.tables[BRONZE.name] += [
+        bronze_row(again, 0, old),
+        bronze_row(again, 0, old) | {"partition": 1},
+    ]
+
+    assert broken(rows.audit()) == set()
+
+
+def test_a_dead_letter_of_a_day_that_bronze_retired_is_no_breach(rows):
+    """Judged after midnight, or by a replay a week later: it died on a younger day."""
+    retire(rows.home, BRONZE, 7)
+    for name, column in ((BRONZE.name, "offset"), (DEAD_LETTERS.name, "kafka_offset")):
+        for row in rows.tables[name]:
+            row[column] += 10
+    older = dead_row(b"?", TOPIC, 3, NOW, BRONZE.name)
+    rows.tables[DEAD_LETTERS.name].append(older)
+    assert broken(rows.audit()) == set()
+
+    rows.write(DEAD_LETTERS, older | {"kafka_offset": 99})
+    assert broken(audit_lake(rows.home)) == {DEAD_LETTERS.name}
+
+
 def test_a_trade_that_silver_no_longer_keeps_is_compared_no_more(rows):
     """Gold is for ever; a Silver row that should still be there is missed."""
     old, young = (NOW - timedelta(days=days) for days in (40, 20))
-    extra = trade_row(make_trade(99)) | {"timestamp": old}
+    retire(rows.home, SILVER, 30)
+    extra = trade_to_record(make_trade(99)) | {"timestamp": old}
     rows.tables[GOLD_TRADES.name].append(extra)
     del rows.tables[GOLD_CANDLES.name][:]
     assert rows.audit(KAFKA).breaches == []
 
-    rows.write(GOLD_TRADES, trade_row(make_trade(98)) | {"timestamp": young})
+    late = make_trade(
+        97, timestamp_us=(NOW - timedelta(days=60) - EPOCH) // timedelta(microseconds=1)
+    )
+    raw = TradeCodec().encode(late)
+    rows.write(BRONZE, bronze_row(raw, 7, NOW + timedelta(seconds=9)))
+    rows.write(SILVER, silver_row(late, NOW + timedelta(seconds=9)))
+    rows.write(GOLD_TRADES, trade_to_record(late))
+    report = audit_lake(rows.home)
+    assert (report.breaches, report.holes) == ([], ()), "one late trade makes nothing else late"
+
+    rows.write(GOLD_TRADES, trade_to_record(make_trade(98)) | {"timestamp": young})
     (breach,) = audit_lake(rows.home).breaches
     assert breach.examples[0].startswith("BTC/USDT 98 (")
 
@@ -338,8 +438,9 @@ def test_a_hole_below_what_kafka_holds_is_not_judged(rows):
 def test_missing_trade_numbers_are_holes_and_no_breach(rows):
     """The tables agree with each other: what never came, only its number tells."""
     rows.tables[SILVER.name] += [silver_row(make_minute(n), NOW) for n in (9, 10)]
-    rows.tables[BRONZE.name] += [bronze_row(b"", n, NOW) for n in (7, 8)]
-    rows.tables[GOLD_TRADES.name] += [trade_row(make_minute(n)) for n in (9, 10)]
+    encode = TradeCodec().encode
+    rows.tables[BRONZE.name] += [bronze_row(encode(make_minute(n)), n - 2, NOW) for n in (9, 10)]
+    rows.tables[GOLD_TRADES.name] += [trade_to_record(make_minute(n)) for n in (9, 10)]
     report = rows.audit()
 
     assert report.breaches == []
@@ -362,7 +463,7 @@ def test_a_report_goes_to_json(rows):
     report = rows.audit(KAFKA | {(TOPIC, 1): OffsetRange(0, 1)})
     shown = json.loads(json.dumps(report.to_dict()))
 
-    assert (shown["breaches"], shown["settled"]) == (2, False)
+    assert (shown["breaches"], shown["settled"]) == (3, False)
     assert shown["lags"] == [
         {"topic": TOPIC, "partition": 1, "position": 0, "high": 1, "offsets": 1}
     ]

@@ -1,17 +1,20 @@
 """A flow trusts the tables for where it stands, and its checkpoint for nothing but a plan."""
 
 import json
+from unittest.mock import MagicMock
 
 import pytest
 
 from k2_medallion import (
     CheckpointError,
+    OffsetsLostError,
     TopicReplacedError,
     all_tables,
     bronze_trades,
     ensure_tables,
     open_catalog,
 )
+from k2_medallion import flow as module
 from k2_medallion.flow import Batch, Flow
 from k2_medallion.offsets import TopicState, check_positions, claim_topic, read_offset_log
 
@@ -115,3 +118,39 @@ def test_a_topic_of_another_id_is_refused(home):
     with pytest.raises(TopicReplacedError, match="its id is two, it was one"):
         claim_topic(catalog, bronze, "t", "two")
     catalog.close()
+
+
+class LateSink(StubSink):
+    """A sink whose tables end before what Kafka still has."""
+
+    def claim(self, topic_id):
+        """Take any topic."""
+
+    def read_positions(self, spark, wanted):
+        """Say where the tables end."""
+        return {0: 300, 1: 7}
+
+
+class StartedError(Exception):
+    """Stands for the query."""
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_records_that_kafka_has_deleted_are_gone_on_without_only_when_told(
+    tmp_path, monkeypatch, accepted
+):
+    """Then it reads from the first that is there: not from where its checkpoint stood."""
+    state = TopicState("id", {0: 450, 1: 0}, {0: 500, 1: 9})
+    monkeypatch.setattr(module, "describe_topic", lambda *_: state)
+    (tmp_path / "offsets").mkdir()
+    flow = Flow(LateSink(), tmp_path, {}, accept_lost=accepted)
+
+    def begin(spark):
+        raise StartedError
+
+    monkeypatch.setattr(flow, "_read_stream", begin)
+    with pytest.raises(StartedError if accepted else OffsetsLostError):
+        flow.start(MagicMock())
+
+    assert tmp_path.exists() is not accepted
+    assert flow._positions == ({0: 450, 1: 7} if accepted else {})

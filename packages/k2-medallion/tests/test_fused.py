@@ -2,6 +2,7 @@
 
 import pytest
 from py4j.protocol import Py4JNetworkError
+from pyspark.sql import functions as F
 
 from k2_medallion import (
     DEAD_LETTERS,
@@ -12,6 +13,7 @@ from k2_medallion import (
     open_catalog,
     promotion,
     publish,
+    silver,
     silver_trades,
 )
 from k2_medallion.catalog import load_table
@@ -73,6 +75,20 @@ def finish(sink, spark):
     list(sink._stage.finish_pending(spark))
 
 
+def die_after(monkeypatch, survived):
+    """Let the driver die when it has published so many tables."""
+    original, calls = publish.publish_staged, []
+
+    def dying(*args, **kwargs):
+        if len(calls) == survived:
+            raise DriverDiedError
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    for module in (publish, promotion):
+        monkeypatch.setattr(module, "publish_staged", dying)
+
+
 def write_first(spark, sink):
     """Run the first batch."""
     sink.read_positions(spark, {0, 1})
@@ -123,16 +139,7 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
 ):
     """After Bronze, dead letters or Silver: roll-forward publishes the rest under the same id."""
     write_first(spark, sink())
-    original, calls = publish.publish_staged, []
-
-    def dying(*args, **kwargs):
-        if len(calls) == survived:
-            raise DriverDiedError
-        calls.append(args)
-        return original(*args, **kwargs)
-
-    for module in (publish, promotion):
-        monkeypatch.setattr(module, "publish_staged", dying)
+    die_after(monkeypatch, survived)
     with pytest.raises(DriverDiedError):
         write_second(spark, sink())
     monkeypatch.undo()
@@ -145,6 +152,42 @@ def test_a_driver_that_dies_between_tables_is_finished_by_the_next(
     assert successor.read_positions(spark, {0, 1}) == {0: 5, 1: 4}
     finish(successor, spark)
     assert holdings(spark) == AFTER_BOTH
+
+
+@pytest.mark.parametrize(
+    ("trade_id", "accepted"), [("300", True), ("200", False)], ids=["laxer", "stricter"]
+)
+def test_a_batch_that_is_judged_in_part_keeps_its_verdicts(
+    spark, sink, monkeypatch, trade_id, accepted
+):
+    """Its dead letters are published; the driver that finishes it comes with other rules."""
+    write_first(spark, sink())
+    dead = KafkaRecord(0, 4, CODEC.encode(make_trade(300, price="0")))
+    rival = sink()
+    rival.read_positions(spark, {0, 1})
+    die_after(monkeypatch, 2)
+    with pytest.raises(DriverDiedError):
+        write(spark, rival, [SECOND[0], dead, SECOND[2]], {0: 3, 1: 3}, {0: 5, 1: 4})
+    monkeypatch.undo()
+
+    judge_otherwise(monkeypatch, trade_id, accepted)
+    finish(sink(), spark)
+
+    assert holdings(spark) == AFTER_BOTH
+
+
+def judge_otherwise(monkeypatch, trade_id, accepted):
+    """Let one trade be judged so from now on."""
+    judge = silver.judge
+
+    def judge_anew(bronze, contract):
+        rows, own = judge(bronze, contract), F.col("trade_id") == trade_id
+        verdicts = {"accepted": F.lit(accepted), "error_type": F.lit(None if accepted else "range")}
+        return rows.withColumns(
+            {name: F.when(own, value).otherwise(F.col(name)) for name, value in verdicts.items()}
+        )
+
+    monkeypatch.setattr(silver, "judge", judge_anew)
 
 
 @pytest.mark.parametrize("published", [1, 2, 3, 4])

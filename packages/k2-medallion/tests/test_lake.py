@@ -10,6 +10,7 @@ from k2_medallion import (
     bronze_trades,
     ensure_tables,
     open_catalog,
+    silver_trades,
 )
 from k2_medallion.lake import Lake
 
@@ -53,7 +54,7 @@ def test_exchanges_are_named_as_in_records(home, lake):
     lake.load_all()
     before = lake.list_exchanges()
     catalog = open_catalog(home)
-    ensure_tables(catalog, [bronze_trades("coinbase")])
+    ensure_tables(catalog, [bronze_trades("coinbase"), silver_trades("coinbase")])
     catalog.close()
     lake.load_all()
 

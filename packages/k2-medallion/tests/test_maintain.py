@@ -1,13 +1,23 @@
 """Maintenance makes tables small and changes nothing that a reader or a flow relies on."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from k2_medallion import DEAD_LETTERS, GOLD_TRADES, all_tables, bronze_trades, open_catalog
+from k2_medallion import (
+    DEAD_LETTERS,
+    GOLD_TRADES,
+    all_tables,
+    bronze_trades,
+    open_catalog,
+    silver_trades,
+)
 from k2_medallion import maintain as module
 from k2_medallion.catalog import load_table
+from k2_medallion.data_files import find_path
 from k2_medallion.deadletters import DeadLetterSink
 from k2_medallion.errors import FencedError
 from k2_medallion.flow import Batch
@@ -18,6 +28,7 @@ from k2_medallion.publish import Guard, stage_rows
 from k2_medallion.published import list_published
 from k2_medallion.spark import table_name
 from k2_medallion.stage import FusedStage
+from k2_medallion.tables import RETIRED_BEFORE
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.trade_contract import TradeContract
 from k2_schemas import TradeCodec
@@ -26,7 +37,7 @@ from k2_schemas.testing import EXAMPLE_TIME_US, make_trade
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 CODEC = TradeCodec()
-BRONZE = bronze_trades("binance")
+BRONZE, SILVER = bronze_trades("binance"), silver_trades("binance")
 KRAKEN = {"exchange": "KRAKEN", "symbol": "BTC/USD", "pair": "BTC/USD"}
 LATER = datetime.now(UTC) + timedelta(days=1)
 
@@ -297,6 +308,75 @@ def test_bronze_keeps_the_day_of_its_newest_rows(spark, catalog, sink, maintenan
     assert done == {"silver_binance_trades"}
     assert rows_of(spark, GOLD_TRADES)
     assert sink.read_positions(spark, {0}) == {0: 2}
+
+
+def test_a_partition_without_new_rows_keeps_only_its_own_day(spark, catalog, maintenance):
+    """The only symbol of a partition was dropped weeks ago: all other days still go."""
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    ages = [*range(41), 40]
+    table = load_table(catalog, BRONZE)
+    rows = [
+        {
+            "topic": "market.crypto.trades.binance",
+            "partition": int(place == len(ages) - 1),
+            "offset": 40 - age if place < len(ages) - 1 else 0,
+            "ingestion_timestamp": now - timedelta(days=age),
+            "ingestion_date": (now - timedelta(days=age)).date(),
+        }
+        for place, age in enumerate(ages)
+    ]
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+
+    (action,) = maintenance.retire(spark, now)
+
+    left = [row.ingestion_date for row in spark.table(table_name(BRONZE)).collect()]
+    kept = [(now - timedelta(days=age)).date() for age in (40, 40, *range(7, -1, -1))]
+    assert sorted(left) == kept
+    assert action.detail == {"days": 32, "before": "2026-11-17"}
+    assert load_table(catalog, BRONZE).properties[RETIRED_BEFORE] == "2026-11-17"
+    assert list(maintenance.retire(spark, now)) == []
+
+
+def test_silver_keeps_what_came_late(spark, catalog, maintenance):
+    """A trade of 40 days ago that came today stays as long as any that came today."""
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    table = load_table(catalog, SILVER)
+    rows = [
+        {
+            "message_id": str(age),
+            "timestamp": now - timedelta(days=age),
+            "bronze_ingestion_timestamp": now - timedelta(days=came),
+        }
+        for age, came in [(50, 50), (40, 40), (40, 0), (29, 29)]
+    ]
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+
+    list(maintenance.retire(spark, now))
+
+    left = sorted(row.message_id for row in spark.table(table_name(SILVER)).collect())
+    assert left == ["29", "40", "40"]
+    list(maintenance.retire(spark, now + timedelta(days=31)))
+    assert rows_of(spark, SILVER) == []
+
+
+def test_a_table_that_fails_does_not_keep_the_others_from_their_turn(
+    spark, catalog, sink, maintenance, monkeypatch
+):
+    """A file of Bronze is gone; Gold is compacted all the same, and the failure is told."""
+    monkeypatch.setattr(module, "MOST_OPEN_FILES", 1)
+    monkeypatch.setattr(module, "MOST_CLOSED_FILES", 1)
+    for place in (0, 2, 4):
+        write(spark, sink, place)
+    Path(find_path(files_of(catalog, BRONZE)[0].file_path)).unlink()
+    with pytest.raises(Exception, match=r"(?s)."):
+        list(maintenance.compact(spark, LATER))
+
+    failed = []
+    maintenance.on_failure = lambda duty, table, error: failed.append((duty, table))
+    done = {action.table for action in maintenance.compact(spark, LATER)}
+
+    assert failed == [("compact", BRONZE.name)]
+    assert GOLD_TRADES.name in done
 
 
 def test_days_whose_time_is_over_go(spark, catalog, maintenance):

@@ -1,5 +1,7 @@
 """A replay gives back what tables have lost of Bronze, once, and nothing else."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 
 from k2_medallion import (
@@ -10,12 +12,15 @@ from k2_medallion import (
     open_catalog,
     silver_trades,
 )
+from k2_medallion import replay as module
+from k2_medallion.catalog import set_property
 from k2_medallion.errors import ConservationError, SchemaLackingError
 from k2_medallion.flow import Batch
 from k2_medallion.fused import TradeSink
 from k2_medallion.promotion import Promotion
 from k2_medallion.replay import Replay
 from k2_medallion.spark import table_name
+from k2_medallion.tables import RETIRED_BEFORE
 from k2_medallion.testing import KafkaRecord, kafka_frame
 from k2_medallion.trade_contract import TradeContract
 from k2_schemas import TradeCodec
@@ -53,6 +58,18 @@ def holdings(spark):
         spec.name: sorted(map(str, spark.table(table_name(spec)).drop(*moments).collect()))
         for spec in TABLES
     }
+
+
+def count_calls(monkeypatch, owner, name):
+    """Return a list that has a row for every call of a method from now on."""
+    calls, method = [], getattr(owner, name)
+
+    def call(*arguments):
+        calls.append(arguments)
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
 
 
 def replay(spark, promotion, **bounds):
@@ -96,14 +113,59 @@ def test_only_the_range_is_replayed(spark, promotion, filled):
         .select("ingestion_timestamp")
         .collect()
     }
-    from datetime import UTC, timedelta
-
     moment = moment.astimezone(UTC)
     second = timedelta(seconds=1)
 
     assert replay(spark, promotion, end=moment) == 0
     assert replay(spark, promotion, start=moment + second) == 0
     assert replay(spark, promotion, start=moment, end=moment + second) == 3
+
+
+def test_bounds_may_be_of_any_zone(spark, promotion, filled):
+    """The day of a time in Kolkata is not Bronze's day."""
+    spark.sql(f"DELETE FROM {table_name(GOLD_TRADES)}")
+    zone = timezone(timedelta(hours=14))
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    bounds = (day.astimezone(zone), (day + timedelta(days=1)).astimezone(timezone.min))
+    assert replay(spark, promotion, start=bounds[0], end=bounds[1]) == 3
+
+
+def test_a_busy_hour_is_replayed_in_parts(spark, home, promotion, filled, monkeypatch):
+    """Each part has batches whole; what comes of them is one report and the same rows."""
+    monkeypatch.setattr(module, "MOST_ROWS", 5)
+    sink = TradeSink(promotion(), open_catalog(home))
+    sink.read_positions(spark, {0})
+    for place in (6, 8, 10):
+        values = [CODEC.encode(make_trade(place)), b"junk"]
+        records = [KafkaRecord(0, place + n, value) for n, value in enumerate(values)]
+        rows = kafka_frame(spark, sink.topic, records)
+        sink.write(rows, Batch(sink.flow, {0: place}, {0: place + 2}))
+    held = holdings(spark)
+    for spec in TABLES:
+        spark.sql(f"DELETE FROM {table_name(spec)}")
+    parts = count_calls(monkeypatch, Replay, "_replay")
+
+    reports = list(Replay(promotion()).run(spark))
+
+    # Of a minute's candles only the newest version is what it was: parts are not batches.
+    rebuilt, name = holdings(spark), GOLD_CANDLES.name
+    assert rebuilt.pop(name)[-1] == held.pop(name)[-1]
+    assert rebuilt == held
+    assert len(parts) == 3, "a batch of 6, two of 2, one of 2"
+    assert sum(report.bronze for report in reports) == 12
+    assert sum(report.silver for report in reports) == 7
+    assert replay(spark, promotion) == 0
+
+
+def test_what_silver_has_let_go_is_left_alone(spark, home, promotion, filled):
+    """Bronze keeps the day of its newest rows for ever: rebuilt, it would go again, each time."""
+    catalog = open_catalog(home)
+    tomorrow = str((datetime.now(UTC) + timedelta(days=1)).date())
+    spark.sql(f"DELETE FROM {table_name(TABLES[0])}")
+    set_property(catalog, TABLES[0], RETIRED_BEFORE, lambda _: tomorrow)
+
+    assert replay(spark, promotion) == 0
 
 
 def test_rows_of_a_schema_that_is_not_known_here_are_not_made_dead(spark, promotion, filled):

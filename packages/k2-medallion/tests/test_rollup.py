@@ -182,3 +182,16 @@ def test_a_day_of_absurd_minutes_is_unknown(duck):
     assert None not in [row["vwap"] for row in read_candles(duck, minutes)]
     (candle,) = read_candles(duck, roll_up_sql(minutes, INTERVALS["5m"]))
     assert (candle["quote_volume"], candle["vwap"], candle["trade_count"]) == (None, None, 300)
+
+
+def test_trades_without_a_number_make_one_candle_in_whatever_order(duck):
+    """At one instant of a venue that numbers nothing, the text of the ids decides."""
+    row = {"exchange": "K", "symbol": "S", "timestamp": START, "quantity": Decimal(1)}
+    rows = [row | {"trade_id": name, "price": Decimal(ord(name))} for name in "bca"]
+    found = []
+    for order in (rows, rows[::-1], rows[1:] + rows[:1]):
+        duck.register("trades", pa.Table.from_pylist(order, TRADES))
+        found += read_candles(duck, of_trades_sql("SELECT * FROM trades"))
+
+    assert [(c["first_trade_id"], c["last_trade_id"]) for c in found] == [("a", "c")] * 3
+    assert [(int(c["open"]), int(c["close"])) for c in found] == [(ord("a"), ord("c"))] * 3

@@ -1,7 +1,7 @@
 """Tables are data, and the data says what DESIGN says."""
 
 from k2_medallion import GOLD_TRADES, all_tables, bronze_trades
-from k2_medallion.tables import DEAD_LETTERS, TRADE_COLUMNS, silver_trades
+from k2_medallion.tables import DEAD_LETTERS, TRADE_COLUMNS, find_exchanges, silver_trades
 
 
 def test_a_lake_of_two_exchanges_has_seven_tables():
@@ -17,6 +17,16 @@ def test_a_lake_of_two_exchanges_has_seven_tables():
     }
 
     assert expected == {spec.name for spec in all_tables(["binance", "kraken"])}
+
+
+def test_an_exchange_is_one_that_has_both_of_its_tables():
+    """Somebody else's table beside ours is no exchange, whatever it is called."""
+    ours = [spec.name for spec in all_tables(["kraken", "binance"])]
+
+    assert find_exchanges([*ours, "bronze_old", "bronze_old_trades", "trades"]) == [
+        "binance",
+        "kraken",
+    ]
 
 
 def test_the_layers_have_the_fields_of_the_contract():

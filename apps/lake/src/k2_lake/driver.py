@@ -131,7 +131,9 @@ def _make_flows(
     if settings.lake.maintenance:
         specs = all_tables(promotion.exchange for promotion in promotions)
         maintenance = Maintenance(catalog, specs, [*stages, *_list_others(promotions, catalog)])
-        flows.append(UpkeepFlow(maintenance, on_action=metrics.note_action))
+        flows.append(
+            UpkeepFlow(maintenance, on_action=metrics.note_action, on_failure=metrics.note_failure)
+        )
     metrics.watch_lags(flow for flow in flows if isinstance(flow, Flow))
     return flows
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any
 
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -18,14 +17,13 @@ from .frozen import FrozenLake
 from .id_holes import DeadId, IdHole, ReadFrameIds, find_holes
 from .law import Law
 from .layer_laws import (
-    find_horizon,
     judge_candles,
     judge_dead_letters,
     judge_gold,
     judge_verdicts,
 )
 from .places import Lag, OffsetRange, OffsetRanges, PlaceAudit, audit_places
-from .tables import DEAD_LETTERS, TableSpec, bronze_trades, silver_trades
+from .tables import DEAD_LETTERS, bronze_trades
 
 __all__ = [
     "AuditReport",
@@ -94,20 +92,19 @@ def audit_lake(
 
     In this order, because Kafka is ahead of the tables and never behind. Without it only the tables
     are compared with each other. Without `read_frame_ids` a trade that the feed could not decode
-    counts as one that never came. Days that retention may have removed are excused.
+    counts as one that never came. Days that retention has removed are excused.
     Raises `CatalogError` where there is no lake, `QueryError` when maintenance has replaced a file
     meanwhile: ask again.
     """
-    today = datetime.now(UTC).date()
     with FrozenLake(home) as lake:
         topics = [*map(trades_topic, lake.exchanges), DEADLETTER_TOPIC]
         ranges = None if read_ranges is None else read_ranges(topics)
-        places = list(_audit_topics(lake, ranges, today))
+        places = list(_audit_topics(lake, ranges))
         laws = [law for found in places for law in found.laws]
         laws.append(judge_dead_letters(lake))
         for exchange in lake.exchanges:
-            laws += judge_verdicts(lake, exchange, today)
-            laws += judge_gold(lake, exchange, today)
+            laws += judge_verdicts(lake, exchange)
+            laws += judge_gold(lake, exchange)
             laws += judge_candles(lake, exchange)
         return AuditReport(
             laws=tuple(laws),
@@ -146,28 +143,15 @@ def _list_all_holes(
         yield from find_holes(lake, exchange, read_frame_ids)
 
 
-def _audit_topics(
-    lake: FrozenLake, ranges: OffsetRanges | None, today: date
-) -> Iterator[PlaceAudit]:
+def _audit_topics(lake: FrozenLake, ranges: OffsetRanges | None) -> Iterator[PlaceAudit]:
     for exchange in lake.exchanges:
-        bronze = bronze_trades(exchange).name
-        ingested = f"SELECT min(bronze_ingestion_timestamp) FROM {silver_trades(exchange).name}"
-        may_go = _is_older(lake, ingested, bronze_trades(exchange), today)
-        topic = trades_topic(exchange)
-        rows = f"FROM {bronze}"
-        yield audit_places(lake, bronze, rows, topic, ranges, prefix_may_go=may_go)
-    died = f"SELECT min(error_timestamp) FROM {DEAD_LETTERS.name}"
-    may_go = _is_older(lake, died, DEAD_LETTERS, today)
+        bronze = bronze_trades(exchange)
+        rows = f'SELECT topic, "partition", "offset", ingestion_date AS day FROM {bronze.name}'
+        topic, horizon = trades_topic(exchange), lake.find_horizon(bronze)
+        yield audit_places(lake, bronze.name, rows, topic, ranges, horizon)
     rows = (
-        'SELECT kafka_topic AS topic, kafka_partition AS "partition", kafka_offset AS "offset"'
-        f" FROM {DEAD_LETTERS.name}"
+        'SELECT kafka_topic AS topic, kafka_partition AS "partition", kafka_offset AS "offset",'
+        f" dlq_date AS day FROM {DEAD_LETTERS.name}"
     )
-    name = DEAD_LETTERS.name
-    yield audit_places(lake, name, rows, DEADLETTER_TOPIC, ranges, prefix_may_go=may_go)
-
-
-def _is_older(lake: FrozenLake, query: str, spec: TableSpec, today: date) -> bool:
-    """Return whether a time is so long ago that retention may have removed a table's rows of it."""
-    horizon = find_horizon(spec, today).isoformat()
-    (row,) = lake.ask(f"SELECT ({query}) < TIMESTAMPTZ '{horizon} 00:00:00Z' AS older")
-    return bool(row["older"])
+    horizon = lake.find_horizon(DEAD_LETTERS)
+    yield audit_places(lake, DEAD_LETTERS.name, rows, DEADLETTER_TOPIC, ranges, horizon)

@@ -16,7 +16,8 @@ class BatchReport:
     """Row counts and times of one published batch.
 
     `dead` is by error_type; `duplicates` are accepted rows that Gold held or that the batch
-    repeats. `newest_ms` is Kafka's time of the newest record (ms since 1970), 0 if unknown.
+    repeats. `newest_ms` is Kafka's time of the newest record (ms since 1970), for a Gold flow
+    the feed's; 0 if unknown.
     `seconds` is by step, and the steps overlap with nothing but `commit`.
     """
 

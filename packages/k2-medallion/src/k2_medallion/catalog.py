@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
@@ -39,7 +40,7 @@ from sqlalchemy.exc import OperationalError
 
 from .errors import CatalogError
 from .store import ObjectStore, name_file_errors
-from .tables import NAMESPACE, TableSpec
+from .tables import NAMESPACE, RETIRED_BEFORE, TableSpec, find_exchanges
 
 CATALOG_NAME = "k2"
 """Part of every key in the catalog file: another name would silently see an empty catalog."""
@@ -130,12 +131,7 @@ def ensure_tables(catalog: SqlCatalog, specs: Iterable[TableSpec]) -> None:
 
 def list_exchanges(catalog: SqlCatalog) -> list[str]:
     """Return the lower-case names of the exchanges that have tables, sorted."""
-    names = (name for _, name in catalog.list_tables(NAMESPACE))
-    return sorted(
-        name.removeprefix("bronze_").removesuffix("_trades")
-        for name in names
-        if name.startswith("bronze_")
-    )
+    return find_exchanges(name for _, name in catalog.list_tables(NAMESPACE))
 
 
 def load_table(catalog: SqlCatalog, spec: TableSpec) -> Table | None:
@@ -182,6 +178,12 @@ def set_property(
         except CommitFailedException:
             if attempt + 1 == _PROPERTY_ATTEMPTS:
                 raise
+
+
+def read_horizon(table: Table) -> date:
+    """Return the day from which on a table has all of its rows, as retention has told."""
+    told = table.properties.get(RETIRED_BEFORE)
+    return date.min if told is None else date.fromisoformat(told)
 
 
 def count_rows(table: Table | None) -> int:

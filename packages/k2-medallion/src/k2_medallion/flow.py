@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -125,6 +126,9 @@ class Flow:
                 raise OffsetsLostError(self._sink.topic, partition, first, end)
             self._log.error("offsets_lost", partition=partition, first=first, end=end)
             held[partition] = end
+        if lost:
+            # It goes on where Kafka has nothing any more; the tables know where they are.
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
         self._positions = topic.earliest | held
         self._log.info("positions", topic=self._sink.topic, offsets=self._positions)
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)

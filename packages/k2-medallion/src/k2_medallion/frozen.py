@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -17,7 +18,7 @@ import pyarrow as pa
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
-from .catalog import LakeHome, count_rows
+from .catalog import LakeHome, count_rows, read_horizon
 from .data_files import plan_data_files
 from .duck import open_duck
 from .errors import QueryError
@@ -25,7 +26,13 @@ from .lake import Lake
 from .published import walk_published, written_key
 from .result import translate_errors
 from .scan import quote_name, scan_sql
-from .tables import GOLD_CANDLES, GOLD_TRADES, bronze_trades, silver_trades
+from .tables import (
+    GOLD_CANDLES,
+    GOLD_TRADES,
+    TableSpec,
+    bronze_trades,
+    silver_trades,
+)
 
 _CHUNK_ROWS = 50_000
 
@@ -74,6 +81,11 @@ class FrozenLake:
         """Return whether there is something by this name."""
         return name in self._seen
 
+    def find_horizon(self, spec: TableSpec) -> date:
+        """Return the day from which on a table has all of its rows, as retention has told."""
+        table = self._tables.get(spec.name)
+        return date.min if table is None else read_horizon(table)
+
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Return a query's rows; it must be one that gives few."""
         with translate_errors():
@@ -82,9 +94,13 @@ class FrozenLake:
 
     def stream(self, query: str) -> Iterator[dict[str, Any]]:
         """Yield a query's rows, of which there may be many."""
+        for chunk in self.read_chunks(query):
+            yield from chunk.to_pylist()
+
+    def read_chunks(self, query: str) -> Iterator[pa.RecordBatch]:
+        """Yield a query's rows as Arrow has them, some tens of thousands at a time."""
         with translate_errors():
-            for batch in self._duck.sql(query).to_arrow_reader(_CHUNK_ROWS):
-                yield from batch.to_pylist()
+            yield from self._duck.sql(query).to_arrow_reader(_CHUNK_ROWS)
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Let rows of ours be seen as a table."""

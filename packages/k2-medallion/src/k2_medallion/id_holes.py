@@ -18,7 +18,7 @@ from k2_schemas.topics import DEADLETTER_TOPIC
 from k2_validation import IdRange
 
 from .frozen import FrozenLake
-from .scan import quote_text
+from .scan import quote_day, quote_text
 from .tables import DEAD_LETTERS, bronze_trades, silver_trades
 
 DeadId = tuple[str, int]
@@ -67,17 +67,19 @@ def find_holes(
 ) -> list[IdHole]:
     """Return what an exchange (lower-case name) is missing, by symbol and id.
 
-    Silver says which ids there are. A dead letter whose number can still be read fills a hole, as
-    its trade did arrive; it does not make one, as what it says has been refused. Trades without a
-    number are left out.
+    Silver says which ids there are, from the day on that it has whole. A dead letter whose number
+    can still be read fills a hole, as its trade did arrive; it does not make one, as what it says
+    has been refused. Trades without a number are left out.
     """
     silver = silver_trades(exchange).name
-    rows = f'SELECT symbol, source_sequence AS id, "timestamp" AS time FROM {silver}'
+    horizon = quote_day(lake.find_horizon(silver_trades(exchange)))
+    whole = f'SELECT * FROM {silver} WHERE "timestamp" >= {horizon}'
+    rows = f'SELECT symbol, source_sequence AS id, "timestamp" AS time FROM ({whole})'
     if not lake.ask(f"{find_holes_sql(rows)} LIMIT 1"):
         return []
     name = f"dead_ids_{exchange}"
     lake.register(name, _read_dead_ids(lake, exchange, read_frame_ids))
-    bounds = f"SELECT symbol, min(source_sequence), max(source_sequence) FROM {silver} GROUP BY 1"
+    bounds = f"SELECT symbol, min(source_sequence), max(source_sequence) FROM ({whole}) GROUP BY 1"
     inside = (
         f"SELECT dead.symbol, id, NULL FROM {name} dead JOIN ({bounds}) held(symbol, low, high)"
         " ON dead.symbol = held.symbol AND id BETWEEN low AND high"

@@ -1,23 +1,24 @@
 """Layer laws: an exchange's rows from Bronze to its candles, each accounted for, as SQL.
 
-Retention makes two of them weaker: what left a table with its day cannot be missed there. A day is
-excused when it is older than the table keeps days *and* the table has no row of it.
+Retention makes some of them weaker: what left a table with its day cannot be missed there. Each
+table says itself from which day on it is whole (`tables.RETIRED_BEFORE`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 
 from .frozen import FrozenLake
 from .law import MOST_EXAMPLES, Law
+from .readback import sum_bronze, sum_silver_sql
 from .rollup import CANDLE_COLUMNS, of_trades_sql, pick_versions_sql
+from .scan import quote_day
 from .tables import (
     DEAD_LETTERS,
     GOLD_CANDLES,
     GOLD_TRADES,
     TRADE_COLUMNS,
-    TableSpec,
     bronze_trades,
     silver_trades,
 )
@@ -25,15 +26,20 @@ from .tables import (
 _PLACE = "b.topic = d.kafka_topic AND b.partition = d.kafka_partition AND b.offset = d.kafka_offset"
 
 
-def judge_verdicts(lake: FrozenLake, exchange: str, today: date) -> Iterator[Law]:
-    """Judge that each Bronze row is in Silver or dead, and each dead one in Bronze.
+def judge_verdicts(lake: FrozenLake, exchange: str) -> Iterator[Law]:
+    """Judge that each Bronze row is in Silver as its bytes say or dead with them, and each dead one
+    in Bronze.
 
     By batch, which Bronze's ingestion time names in both layers: a sum over all could hide one loss
     behind one repetition, and would be wrong once retention has passed.
     """
     bronze, silver = bronze_trades(exchange).name, silver_trades(exchange).name
     own = f"(SELECT * FROM {DEAD_LETTERS.name} WHERE bronze_source = '{bronze}')"
-    horizon = _write_day(find_horizon(bronze_trades(exchange), today))
+    horizon = lake.find_horizon(bronze_trades(exchange))
+    # Silver has whole what came in since its own horizon: Bronze keeps days that are older.
+    since = max(lake.find_horizon(spec) for spec in (silver_trades(exchange), DEAD_LETTERS))
+    kept = f"""batch::DATE >= {quote_day(since)} AND (batch::DATE >= {quote_day(horizon)}
+  OR batch::DATE IN (SELECT ingestion_date FROM {bronze}))"""
     batches = f"""
 SELECT batch, coalesce(read.n, 0) AS held, coalesce(accepted.n, 0) AS accepted,
   coalesce(dead.n, 0) AS dead
@@ -45,7 +51,7 @@ FULL JOIN (
   SELECT b.ingestion_timestamp AS batch, count(*) AS n
   FROM {bronze}_judged b JOIN {own} d ON {_PLACE} GROUP BY 1
 ) dead USING (batch)
-WHERE batch::DATE >= {horizon} OR batch::DATE IN (SELECT ingestion_date FROM {bronze})"""
+WHERE {kept}"""
     wrong = "held <> accepted + dead"
     yield _judge(
         lake,
@@ -54,13 +60,32 @@ WHERE batch::DATE >= {horizon} OR batch::DATE IN (SELECT ingestion_date FROM {br
         wrong,
         "'batch ', batch, ': ', held, ' rows, ', accepted, ' in Silver, ', dead, ' dead'",
     )
-    homeless = f"""
-SELECT d.*, b.topic IS NOT NULL AS found
-FROM {own} d LEFT JOIN (SELECT DISTINCT topic, partition, "offset" FROM {bronze}) b ON {_PLACE}
-WHERE b.topic IS NOT NULL OR dlq_date >= {horizon}"""
+    accepted = f"""
+SELECT raw_bytes, ingestion_timestamp AS batch
+FROM {bronze}_judged b ANTI JOIN {own} d ON {_PLACE} WHERE {kept}"""
+    lake.register(f"{bronze}_sums", sum_bronze(lake, accepted))
+    made = f"SELECT *, bronze_ingestion_timestamp AS batch FROM {silver} WHERE {kept}"
     yield _judge(
         lake,
-        Law(DEAD_LETTERS.name, f"each dead letter of {bronze} has its row there", 0, 0),
+        Law(silver, f"each batch is what its bytes in {bronze} say, field by field", 0, 0),
+        f"""
+SELECT batch, s.n IS NOT DISTINCT FROM b.n AND s.content IS NOT DISTINCT FROM b.content AS found
+FROM ({sum_silver_sql(made)}) s FULL JOIN {bronze}_sums b USING (batch)""",
+        "NOT found",
+        "'batch ', batch",
+    )
+    # What was judged after midnight died on another day than it came in: its offset tells.
+    homeless = f"""
+SELECT d.*, b.topic IS NOT NULL AND b.raw_bytes IS NOT DISTINCT FROM d.raw_record AS found
+FROM {own} d LEFT JOIN {bronze} b ON {_PLACE}
+LEFT JOIN (
+  SELECT topic, "partition", min("offset") AS first FROM {bronze}
+  WHERE ingestion_date >= {quote_day(horizon)} GROUP BY ALL
+) whole ON d.kafka_topic = whole.topic AND d.kafka_partition = whole.partition
+WHERE b.topic IS NOT NULL OR d.kafka_offset >= whole.first OR {str(horizon == date.min).lower()}"""
+    yield _judge(
+        lake,
+        Law(DEAD_LETTERS.name, f"each dead letter of {bronze} is there, byte for byte", 0, 0),
         homeless,
         "NOT found",
         "kafka_topic, '/', kafka_partition, ' offset ', kafka_offset",
@@ -73,7 +98,7 @@ def judge_dead_letters(lake: FrozenLake) -> Law:
     return _judge_once(lake, DEAD_LETTERS.name, "a record is dead once", place, "true")
 
 
-def judge_gold(lake: FrozenLake, exchange: str, today: date) -> Iterator[Law]:
+def judge_gold(lake: FrozenLake, exchange: str) -> Iterator[Law]:
     """Judge that Gold is the distinct message_ids of Silver, in content, each once."""
     silver, gold = silver_trades(exchange).name, GOLD_TRADES.name
     own = f"exchange = '{exchange.upper()}'"
@@ -91,15 +116,14 @@ LEFT JOIN (SELECT DISTINCT message_id FROM {gold} WHERE {own}) g USING (message_
     )
     columns = ", ".join(f'"{name}"' for name, _ in TRADE_COLUMNS)
     content = f"message_id, hash({columns}) AS content"
-    horizon = _write_day(find_horizon(silver_trades(exchange), today))
-    oldest = f'(SELECT least(min("timestamp")::DATE, {horizon}) FROM {silver})'
+    horizon = quote_day(lake.find_horizon(silver_trades(exchange)))
     yield _judge(
         lake,
         Law(gold, f"each trade of {exchange.upper()} is as {silver} has it, field by field", 0, 0),
         f"""
 SELECT g.*, s.message_id IS NOT NULL AS found
 FROM (SELECT symbol, trade_id, {content} FROM {gold} WHERE {own} AND
-  ("timestamp" >= {oldest} OR message_id IN (SELECT message_id FROM {silver}))) g
+  ("timestamp" >= {horizon} OR message_id IN (SELECT message_id FROM {silver}))) g
 LEFT JOIN (SELECT DISTINCT {content} FROM {silver}) s USING (message_id, content)""",
         "NOT found",
         trade,
@@ -122,11 +146,6 @@ def judge_candles(lake: FrozenLake, exchange: str) -> Iterator[Law]:
     yield law
     name = f"a candle of {exchange.upper()} has each version once"
     yield _judge_once(lake, table, name, "symbol, start, version", own)
-
-
-def find_horizon(spec: TableSpec, today: date) -> date:
-    """Return the oldest day that retention has certainly left in a table."""
-    return date.min if spec.kept_days is None else today - timedelta(days=spec.kept_days)
 
 
 def _judge_minutes(lake: FrozenLake, exchange: str, gold: str) -> Law:
@@ -177,7 +196,3 @@ def _list_examples(lake: FrozenLake, cases: str, wrong: str, parts: str) -> tupl
     # concat and not ||: a NULL in what is wrong must not hide the rest of it.
     query = f"SELECT concat({parts}) AS text FROM ({cases}) WHERE {wrong} ORDER BY 1"
     return tuple(row["text"] for row in lake.ask(f"{query} LIMIT {MOST_EXAMPLES}"))
-
-
-def _write_day(day: date) -> str:
-    return f"DATE '{day.isoformat()}'"

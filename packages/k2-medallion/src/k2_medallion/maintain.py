@@ -7,9 +7,11 @@ never changed: what readers see before and after is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
@@ -18,12 +20,12 @@ from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from .catalog import CATALOG_NAME, require_table
+from .catalog import CATALOG_NAME, require_table, set_property
 from .data_files import plan_data_files
 from .publish import STALE_AFTER_S
 from .spark import load_java_table, table_name
 from .stage import Stage
-from .tables import TableSpec
+from .tables import RETIRED_BEFORE, TableSpec
 
 MOST_OPEN_FILES = 16
 """Small files of an open partition before they are put together."""
@@ -60,12 +62,20 @@ class Action:
     detail: Mapping[str, object]
 
 
+OnFailure = Callable[[str, str, Exception], None]
+"""Told of a duty that failed, the table, and why; then the next table has its turn."""
+
+
 class Maintenance:
-    """The upkeep of a lake's tables. `stages` say which snapshots are still needed."""
+    """The upkeep of a lake's tables. `stages` say which snapshots are still needed.
+
+    Without `on_failure` the first table that cannot be kept ends a duty with its error.
+    """
 
     def __init__(
         self, catalog: SqlCatalog, specs: Iterable[TableSpec], stages: Iterable[Stage]
     ) -> None:
+        self.on_failure: OnFailure | None = None
         self._catalog = catalog
         self._specs = list(specs)
         self._stages = list(stages)
@@ -73,62 +83,80 @@ class Maintenance:
     def compact(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Put small files together, partition by partition, where there are too many of them."""
         for spec in self._specs:
-            parts: dict[datetime, list[DataFile]] = {}
-            for file in self._list_files(spec):
-                parts.setdefault(_start(file, spec), []).append(file)
-            for start, files in sorted(parts.items()):
-                closed = start + _PERIODS[spec.partition[1]] + CLOSED_AFTER < now
-                if _are_too_many(files, spec, closed=closed):
-                    yield self._rewrite(spark, spec, start, closed=closed)
+            with self._go_on_after("compact", spec):
+                parts: dict[datetime, list[DataFile]] = {}
+                for file in self._list_files(spec):
+                    parts.setdefault(_start(file, spec), []).append(file)
+                for start, files in sorted(parts.items()):
+                    closed = start + _PERIODS[spec.partition[1]] + CLOSED_AFTER < now
+                    if _are_too_many(files, spec, closed=closed):
+                        yield self._rewrite(spark, spec, start, closed=closed)
 
     def expire(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Forget snapshots that are old and that no flow needs any more."""
         for stage in self._stages:
-            stage.write_down(now - SNAPSHOT_AGE)
+            with self._go_on_after("expire", stage.targets[-1]):
+                stage.write_down(now - SNAPSHOT_AGE)
         for spec in self._specs:
-            count = self._expire(spark, spec, self._find_cutoff(spec, now))
-            if count:
-                yield Action(spec.name, "expire", {"snapshots": count})
+            with self._go_on_after("expire", spec):
+                count = self._expire(spark, spec, self._find_cutoff(spec, now))
+                if count:
+                    yield Action(spec.name, "expire", {"snapshots": count})
 
     def merge_manifests(self, spark: SparkSession) -> Iterator[Action]:
         """Rewrite the manifests of tables that have too many."""
         for spec in self._specs:
-            table = self._load(spec)
-            snapshot = table.current_snapshot()
-            if snapshot is not None and len(snapshot.manifests(table.io)) > MOST_MANIFESTS:
-                detail = _call(spark, "rewrite_manifests", spec, "use_caching => false")
-                yield Action(spec.name, "merge_manifests", detail)
+            with self._go_on_after("merge_manifests", spec):
+                table = self._load(spec)
+                snapshot = table.current_snapshot()
+                if snapshot is not None and len(snapshot.manifests(table.io)) > MOST_MANIFESTS:
+                    detail = _call(spark, "rewrite_manifests", spec, "use_caching => false")
+                    yield Action(spec.name, "merge_manifests", detail)
 
     def remove_orphans(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Delete files that no snapshot knows and that no write can still be about to publish."""
+        cutoff = (now - ORPHAN_AGE).isoformat()
+        older = f"older_than => TIMESTAMP '{cutoff}'"
         for spec in self._specs:
-            cutoff = (now - ORPHAN_AGE).isoformat()
-            older = f"older_than => TIMESTAMP '{cutoff}'"
-            # Hadoop, which lists by default, knows no object store; the table's own access does.
-            in_store = require_table(self._catalog, spec).location().startswith("s3://")
-            by_prefix = f"prefix_listing => {str(in_store).lower()}"
-            rows = _list_rows(spark, "remove_orphan_files", spec, f"{older}, {by_prefix}")
-            if rows:
-                yield Action(spec.name, "remove_orphans", {"files": len(rows)})
+            with self._go_on_after("remove_orphans", spec):
+                # Hadoop, which lists by default, knows no object store; the table's access does.
+                in_store = self._load(spec).location().startswith("s3://")
+                by_prefix = f"prefix_listing => {str(in_store).lower()}"
+                rows = _list_rows(spark, "remove_orphan_files", spec, f"{older}, {by_prefix}")
+                if rows:
+                    yield Action(spec.name, "remove_orphans", {"files": len(rows)})
 
     def retire(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
-        """Drop whole days that a table need not keep any longer.
+        """Drop whole days that a table need not keep any longer, and write down from which day on
+        it is whole.
 
         Bronze keeps the day of the newest row of every (topic, partition): its offsets say where
-        the flow goes on.
+        the flow goes on. Silver keeps a day for as long as rows of it have come lately: what was
+        taken in together goes together.
         """
         for spec in self._specs:
             if spec.kept_days is None:
                 continue
-            end = (now - timedelta(days=spec.kept_days)).date()
-            if spec.name.startswith("bronze_"):
-                end = min(end, _find_oldest_tip(spark, spec, end))
-            old = [day for day in self._list_partitions(spec) if day.date() < end]
-            if old:
-                literal = "DATE" if spec.partition[0].endswith("_date") else "TIMESTAMP"
-                table = f"{CATALOG_NAME}.{spec.identifier}"
-                spark.sql(f"DELETE FROM {table} WHERE {spec.partition[0]} < {literal} '{end}'")
-                yield Action(spec.name, "retire", {"days": len(old), "before": str(end)})
+            with self._go_on_after("retire", spec):
+                end = (now - timedelta(days=spec.kept_days)).date()
+                old = {day.date() for day in self._list_partitions(spec) if day.date() < end}
+                days = sorted(old - _find_kept_days(spark, spec, end)) if old else []
+                if days:
+                    # First: who reads in between must not miss what goes.
+                    set_property(
+                        self._catalog, spec, RETIRED_BEFORE, partial(_pick_later, str(end))
+                    )
+                    spark.sql(f"DELETE FROM {table_name(spec)} WHERE {_is_of_days(spec, days)}")
+                    yield Action(spec.name, "retire", {"days": len(days), "before": str(end)})
+
+    @contextmanager
+    def _go_on_after(self, duty: str, spec: TableSpec) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.on_failure is None:
+                raise
+            self.on_failure(duty, spec.name, error)
 
     def _expire(self, spark: SparkSession, spec: TableSpec, cutoff: datetime) -> int:
         """Forget a table's snapshots older than `cutoff`; return how many those were.
@@ -147,13 +175,6 @@ class Maintenance:
         self, spark: SparkSession, spec: TableSpec, start: datetime, *, closed: bool
     ) -> Action:
         """Put one partition's small files together; sort all of a closed one, if it is sorted."""
-        column, unit = spec.partition
-        literal = "DATE" if column.endswith("_date") else "TIMESTAMP"
-        end = start + _PERIODS[unit]
-        first, last = (
-            str(time.date()) if literal == "DATE" else time.strftime("%F %T")
-            for time in (start, end)
-        )
         sort = closed and bool(spec.sort)
         size = int(spec.properties["write.target-file-size-bytes"])
         options = {
@@ -169,7 +190,7 @@ class Maintenance:
             spec,
             f"strategy => '{'sort' if sort else 'binpack'}'",
             f"options => map({pairs})",
-            f"where => \"{column} >= {literal} '{first}' AND {column} < {literal} '{last}'\"",
+            f'where => "{_is_of_part(spec, start)}"',
         )
         return Action(spec.name, "sort" if sort else "compact", {**detail, "start": str(start)})
 
@@ -217,17 +238,37 @@ def _start(file: DataFile, spec: TableSpec) -> datetime:
     return _EPOCH + count * _PERIODS[spec.partition[1]]
 
 
-def _find_oldest_tip(spark: SparkSession, spec: TableSpec, end: date) -> date:
-    """Return the oldest day that holds the newest row of a (topic, partition), of days before."""
-    rows = spark.table(table_name(spec))
-    tips = (
-        rows.groupBy("topic", "partition")
-        .agg(F.max_by("ingestion_date", "offset").alias("day"))
-        .where(F.col("day") < F.lit(end))
-        .agg(F.min("day"))
+def _is_of_part(spec: TableSpec, start: datetime) -> str:
+    """Return the SQL condition of the partition that begins at a time."""
+    column, unit = spec.partition
+    literal = "DATE" if column.endswith("_date") else "TIMESTAMP"
+    first, last = (
+        str(at.date()) if literal == "DATE" else at.strftime("%F %T")
+        for at in (start, start + _PERIODS[unit])
     )
-    (oldest,) = tips.collect()[0]
-    return oldest or end
+    return f"{column} >= {literal} '{first}' AND {column} < {literal} '{last}'"
+
+
+def _is_of_days(spec: TableSpec, days: Iterable[date]) -> str:
+    starts = (datetime.combine(day, time.min, UTC) for day in days)
+    return " OR ".join(f"({_is_of_part(spec, start)})" for start in starts)
+
+
+def _pick_later(day: str, known: str | None) -> str:
+    return max(day, known or day)
+
+
+def _find_kept_days(spark: SparkSession, spec: TableSpec, end: date) -> set[date]:
+    """Return the days before `end` that a table must keep for what its rows say."""
+    rows = spark.table(table_name(spec))
+    if spec.name.startswith("bronze_"):
+        newest = rows.groupBy("topic", "partition").agg(F.max_by("ingestion_date", "offset"))
+        return {row[2] for row in newest.collect()}
+    if "bronze_ingestion_timestamp" in spec.column_names:
+        old = rows.where(F.col("timestamp") < F.lit(end))
+        late = old.where(F.col("bronze_ingestion_timestamp") >= F.lit(end))
+        return {row[0] for row in late.select(F.to_date("timestamp")).distinct().collect()}
+    return set()
 
 
 def _call(spark: SparkSession, procedure: str, spec: TableSpec, *arguments: str) -> dict[str, Any]:

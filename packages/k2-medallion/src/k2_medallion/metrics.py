@@ -44,6 +44,7 @@ class LakeMetrics:
         self._candles = count("candles", "Candles published", "flow")
         self._incidents = count("incidents", "Market incidents", "exchange", "kind")
         self._upkeep = count("upkeep", "Things done to keep tables small", "table", "action")
+        self._failures = count("upkeep_failures", "Tables that a duty failed on", "table", "duty")
         self._batch_s = time_spent("batch_seconds", "What a batch took")
         self._commit_s = time_spent("commit_seconds", "What a batch's publishing took")
         self._lag_offsets = gauge("lag_offsets", "Offsets in Kafka that the flow has not read")
@@ -78,6 +79,10 @@ class LakeMetrics:
     def note_action(self, action: Action) -> None:
         """Count something that maintenance did."""
         self._upkeep.labels(action.table, action.name).inc()
+
+    def note_failure(self, duty: str, table: str, _: Exception) -> None:
+        """Count a table that maintenance could not keep small."""
+        self._failures.labels(table, duty).inc()
 
 
 def _read_lag(flow: Flow) -> float:

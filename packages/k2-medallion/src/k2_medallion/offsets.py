@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from .catalog import set_property
 from .errors import BrokerError, TopicReplacedError
-from .spark import table_name
+from .spark import hush, table_name
 from .tables import TableSpec
 
 Offsets = dict[int, int]
@@ -40,7 +40,9 @@ def describe_topic(
     Raises `BrokerError` if it does not answer, or refuses us.
     """
     try:
-        return _describe_topic(spark, settings, topic)
+        # What its client has to say is in the error; in the log it would be pages.
+        with hush(spark, "org.apache.kafka"):
+            return _describe_topic(spark, settings, topic)
     except Py4JJavaError as error:
         raise BrokerError(settings["bootstrap.servers"], _find_cause(error)) from error
 

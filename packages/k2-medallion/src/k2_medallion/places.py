@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from typing import Any, NamedTuple
 
 from .frozen import FrozenLake
 from .law import MOST_EXAMPLES, Law, take_examples
-from .scan import quote_text
+from .scan import quote_day, quote_text
 
 
 class OffsetRange(NamedTuple):
@@ -68,20 +69,20 @@ def audit_places(
     rows: str,
     topic: str,
     ranges: OffsetRanges | None,
-    *,
-    prefix_may_go: bool,
+    horizon: date,
 ) -> PlaceAudit:
-    """Judge rows (SQL for `topic`, `partition`, `offset`) of a table by the offsets of a topic.
+    """Judge rows (SQL for `topic`, `partition`, `offset`, `day`) of a table by a topic's offsets.
 
-    Holes below what Kafka still holds are not judged: such offsets may have left with the days that
-    retention removed. `prefix_may_go` says that retention may even have removed what Kafka holds.
+    Retention has removed days before `horizon`, if that is not `date.min`: what follows a row of
+    such a day, or comes before the first one, may have gone with them. Nor are holes judged below
+    what Kafka still holds.
     """
-    own = f'SELECT "partition", "offset" FROM ({rows}) WHERE topic = {quote_text(topic)}'
+    own = f'SELECT "partition", "offset", day FROM ({rows}) WHERE topic = {quote_text(topic)}'
     held = _read_held(lake, own)
     laws = [_judge_repeats(lake, table, own, held)]
     kafka = None if ranges is None else _select(ranges, topic)
-    holes = list(_list_holes(lake, own))
-    missing = list(_list_missing(holes, held, kafka, prefix_may_go=prefix_may_go))
+    holes = list(_list_holes(lake, own, horizon))
+    missing = list(_list_missing(holes, held, kafka, prefix_may_go=horizon > date.min))
     offsets = sum(found.offsets for found in held.values())
     lost = sum(last - first + 1 for _, first, last in missing)
     examples = take_examples(_write_range(topic, *place) for place in missing)
@@ -109,13 +110,13 @@ def _read_held(lake: FrozenLake, rows: str) -> dict[int, HeldOffsets]:
 
 
 def _steps_sql(rows: str) -> str:
-    """Return SQL for rows (partition, offset) with the step from the offset before, 0 if repeated.
+    """Return SQL for rows with the step from the offset before, 0 if repeated, and its day.
 
     Sorted rather than counted: DuckDB's sort goes to disk, and needs no set of all offsets.
     """
     return (
-        'SELECT *, "offset" - lag("offset") OVER (PARTITION BY "partition" ORDER BY "offset")'
-        f" AS step FROM ({rows})"
+        'SELECT *, "offset" - lag("offset") OVER places AS step, lag(day) OVER places AS day_before'
+        f' FROM ({rows}) WINDOW places AS (PARTITION BY "partition" ORDER BY "offset")'
     )
 
 
@@ -124,15 +125,18 @@ def _judge_repeats(lake: FrozenLake, table: str, rows: str, held: Mapping[int, H
     law = Law(table, "each record is there once", expected, sum(h.rows for h in held.values()))
     if law.holds:
         return law
-    query = f"SELECT DISTINCT * EXCLUDE step FROM ({_steps_sql(rows)}) WHERE step = 0 ORDER BY ALL"
-    twice = lake.ask(f"{query} LIMIT {MOST_EXAMPLES}")
+    repeats = f'SELECT DISTINCT "partition", "offset" FROM ({_steps_sql(rows)}) WHERE step = 0'
+    twice = lake.ask(f"{repeats} ORDER BY ALL LIMIT {MOST_EXAMPLES}")
     examples = tuple(f"partition {row['partition']} offset {row['offset']}" for row in twice)
     return Law(table, law.name, law.expected, law.found, examples)
 
 
-def _list_holes(lake: FrozenLake, rows: str) -> Iterator[tuple[int, int, int]]:
+def _list_holes(lake: FrozenLake, rows: str, horizon: date) -> Iterator[tuple[int, int, int]]:
     """Yield (partition, first, last) of the offsets missing between two that are held."""
-    query = f'SELECT * FROM ({_steps_sql(rows)}) WHERE step > 1 ORDER BY "partition", "offset"'
+    query = (
+        f"SELECT * FROM ({_steps_sql(rows)}) WHERE step > 1 AND day_before >= {quote_day(horizon)}"
+        ' ORDER BY "partition", "offset"'
+    )
     for row in lake.ask(query):
         yield row["partition"], row["offset"] - row["step"] + 1, row["offset"] - 1
 

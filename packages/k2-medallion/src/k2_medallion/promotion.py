@@ -6,7 +6,8 @@ guard that it is given, and checks that rows are conserved before it does.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
+from functools import reduce
 
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
@@ -18,7 +19,7 @@ from . import gold, silver
 from .added_rows import read_added_rows
 from .batch_report import BatchReport
 from .candle_step import CandleStep
-from .catalog import ensure_tables, require_table
+from .catalog import ensure_tables, read_horizon, require_table
 from .publish import (
     Guard,
     Staged,
@@ -34,6 +35,8 @@ from .trade_contract import TradeContract
 
 _SILVER_ALONE = ("validation_timestamp", "bronze_ingestion_timestamp", "schema_id")
 """Silver's columns that are not a trade's."""
+
+_PLACE = ("topic", "partition", "offset")
 
 ERROR_TYPES = ("schema", "completeness", "range", "consistency", "timeliness")
 
@@ -65,7 +68,7 @@ class Promotion:
         now = datetime.now(UTC)
         rows = read_published(spark, self.bronze, published)
         verdicts = Observation()
-        judged = self.judge(rows, verdicts)
+        judged = self._keep_verdicts(self.judge(rows, verdicts), guard)
         with guard.clock.measure("silver"):
             accepted = silver.to_silver(judged, self.contract, now)
             staged = self._stage(accepted, self.silver, guard)
@@ -125,6 +128,11 @@ class Promotion:
             candles = self.candles.publish(spark, guard, tally, ids["timestamp"])
         return added, candles
 
+    def find_horizon(self) -> datetime:
+        """Return since when everything taken in is still in Silver or among the dead letters."""
+        tables = map(self._load, (self.silver, DEAD_LETTERS))
+        return datetime.combine(max(map(read_horizon, tables)), time.min, UTC)
+
     def find_silver(self, guard: Guard) -> PublishedSnapshot:
         """Return what Silver holds of a batch that has been published there."""
         return find_published(self._load(self.silver), guard.publish_id)
@@ -145,6 +153,23 @@ class Promotion:
         # Refused: another driver has published the batch, and what it added is known here.
         publish_rows(lacking, GOLD_TRADES, guard, added)
         return added
+
+    def _keep_verdicts(self, judged: DataFrame, guard: Guard) -> DataFrame:
+        """Let a batch whose dead letters are published already be judged as it was then.
+
+        Rules and schemas may be others by now: what is not among the dead was accepted.
+        """
+        if DEAD_LETTERS.name not in guard.held:
+            return judged
+        published = find_published(self._load(DEAD_LETTERS), guard.publish_id)
+        dead = read_published(judged.sparkSession, DEAD_LETTERS, published).select(
+            *(F.col(f"kafka_{name}").alias(f"dead_{name}") for name in _PLACE)
+        )
+        at = [judged[f"bronze.{name}"] == dead[f"dead_{name}"] for name in _PLACE]
+        joined = judged.join(F.broadcast(dead), reduce(Column.__and__, at), "left")
+        readable = F.col("accepted") | (F.col("error_type") != "schema")
+        kept = F.col("dead_offset").isNull() & F.coalesce(readable, F.lit(False))
+        return joined.withColumn("accepted", kept).select(*judged.columns)
 
     def _learn_schemas(self, verdicts: Observation) -> bool:
         """Ask the registry for the schema ids of frames that nobody could read."""

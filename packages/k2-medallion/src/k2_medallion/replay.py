@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
@@ -26,14 +26,17 @@ from .spark import table_name
 from .tables import DEAD_LETTERS
 from .time_range import from_micros
 
-_SLICE = timedelta(hours=1)
+MOST_ROWS = 200_000
+"""Bronze rows that are replayed at once, unless a single batch has more."""
+
+_HOUR = timedelta(hours=1)
 _HOUR_US = 3_600_000_000
 _PLACE = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """One slice of Bronze, by ingestion time, and how many rows each table lacked of it."""
+    """An hour of Bronze, by ingestion time, and how many rows each table lacked of it."""
 
     start: datetime
     end: datetime
@@ -48,9 +51,19 @@ class ReplayReport:
         """Rows added to any table."""
         return self.silver + self.dead_letters + self.gold + self.candles
 
+    def add(self, later: ReplayReport) -> ReplayReport:
+        """Return this report with what came of the part of the hour after it."""
+        names = ("bronze", "silver", "dead_letters", "gold", "candles")
+        sums = {name: getattr(self, name) + getattr(later, name) for name in names}
+        return replace(self, end=later.end, **sums)
+
 
 class Replay:
-    """Replays one exchange's Bronze, an hour at a time: memory grows with the hour alone."""
+    """Replays one exchange's Bronze as the flows took it in, some of their batches at a time.
+
+    What is older than Silver and the dead letters keep is left alone: they have let go of it, and
+    what is added would be gone again within the hour.
+    """
 
     def __init__(self, promotion: Promotion) -> None:
         self._promotion = promotion
@@ -60,15 +73,18 @@ class Replay:
     ) -> Iterator[ReplayReport]:
         """Replay what Bronze took in from `start` to before `end`; everything by default.
 
-        The times are Bronze's ingestion_timestamp, and must have a time zone. Raises
-        `SchemaLackingError` as `require_schemas` does.
+        The times are Bronze's ingestion_timestamp, and must have a time zone. Yields a report an
+        hour. Raises `SchemaLackingError` as `require_schemas` does.
         """
         self.require_schemas(spark)
+        since = self._promotion.find_horizon()
+        first = max(start.astimezone(UTC), since) if start else since
+        end = end.astimezone(UTC) if end else None
         for hour in self._list_hours(spark):
-            first = max(hour, start) if start else hour
-            last = min(hour + _SLICE, end) if end else hour + _SLICE
-            if first < last:
-                yield self._replay(spark, first, last)
+            bounds = max(hour, first), min(hour + _HOUR, end or hour + _HOUR)
+            if bounds[0] < bounds[1]:
+                parts = self._list_slices(spark, *bounds)
+                yield reduce(ReplayReport.add, (self._replay(spark, *part) for part in parts))
 
     def require_schemas(self, spark: SparkSession) -> None:
         """Raise `SchemaLackingError` if Silver has rows of a schema that is not known here.
@@ -89,16 +105,37 @@ class Replay:
         rows = spark.table(table_name(self._promotion.bronze)).select(hour).distinct().collect()
         return sorted(from_micros(row[0] * _HOUR_US) for row in rows)
 
+    def _list_slices(
+        self, spark: SparkSession, start: datetime, end: datetime
+    ) -> Iterator[tuple[datetime, datetime]]:
+        """Cut a part of an hour between batches, so that none is much larger than a batch may be.
+
+        An hour of a busy exchange, or one of catching up, has too many rows for a driver's memory.
+        """
+        rows = self._select_bronze(spark, start, end).groupBy("ingestion_timestamp").count()
+        begin, count = start, 0
+        for time, number in rows.orderBy("ingestion_timestamp").collect():
+            batch = time.astimezone(UTC)
+            if count and count + number > MOST_ROWS:
+                yield begin, batch
+                begin, count = batch, 0
+            count += number
+        yield begin, end
+
+    def _select_bronze(self, spark: SparkSession, start: datetime, end: datetime) -> DataFrame:
+        # The date is there for Iceberg to skip files by.
+        days = F.col("ingestion_date").between(F.lit(start.date()), F.lit(end.date()))
+        rows = spark.table(table_name(self._promotion.bronze))
+        return rows.where(days & _is_within("ingestion_timestamp", start, end))
+
     def _replay(self, spark: SparkSession, start: datetime, end: datetime) -> ReplayReport:
         promotion, now = self._promotion, datetime.now(UTC)
         flow = f"replay-{promotion.exchange}"
         publish_id = f"k2:{flow}:{start.isoformat()}:{uuid.uuid4().hex}"
         guard = Guard(flow, publish_id, since=ALONE)
-        taken_in = _is_within("ingestion_timestamp", start, end)
-        # The date is there for Iceberg to skip files by.
-        days = F.col("ingestion_date").between(F.lit(start.date()), F.lit(end.date()))
-        bronze = spark.table(table_name(promotion.bronze)).where(days & taken_in)
-        buried = spark.table(table_name(DEAD_LETTERS)).select(*_PLACE)
+        bronze = self._select_bronze(spark, start, end)
+        letters = spark.table(table_name(DEAD_LETTERS))
+        buried = letters.where(F.col("bronze_source") == promotion.bronze.name).select(*_PLACE)
         # What has died stays dead, whatever today's rules say: requeueing is for that.
         fresh = promotion.judge(_drop_places(bronze, buried), Observation())
         held = spark.table(table_name(promotion.silver)).where(

@@ -1,9 +1,10 @@
 """Rollup: candles as DuckDB reads them, out of trades or out of smaller candles, exact.
 
 Open and close, first and last are by (timestamp, source_sequence): trade ids are text, and "9" is
-not above "10". No float is used: sums are of decimals, and the VWAP is the quotient of whole
-numbers, rounded half up to 8 digits. A turnover beyond decimal(38,16) is NULL, and so is its VWAP:
-no trade, however absurd, may stop whoever makes or reads candles.
+not above "10". Only where a venue has no numbers the text decides, so that the same trades make the
+same candle in whatever order they are read. No float is used: sums are of decimals, and the VWAP is
+the quotient of whole numbers, rounded half up to 8 digits. A turnover beyond decimal(38,16) is
+NULL, and so is its VWAP: no trade, however absurd, may stop whoever makes or reads candles.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def pick_versions_sql(candles: str) -> str:
 
 def of_trades_sql(trades: str) -> str:
     """Return SQL for one-minute candles of trades."""
-    place = '("timestamp", source_sequence)'
+    place = '("timestamp", source_sequence, trade_id)'
     whole = "sum(price::DECIMAL(38, 8) * trunc(quantity))"
     rest = "sum(price::DECIMAL(38, 8) * (quantity - trunc(quantity))::DECIMAL(18, 8))"
     return f"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from pyiceberg.expressions import (
@@ -112,6 +112,11 @@ def quote_name(name: str) -> str:
 def quote_time(time: datetime) -> str:
     """Write a SQL time literal."""
     return f"TIMESTAMPTZ '{time.astimezone(UTC).isoformat()}'"
+
+
+def quote_day(day: date) -> str:
+    """Write a SQL date literal."""
+    return f"DATE '{day.isoformat()}'"
 
 
 def choose_columns(names: Sequence[str], wanted: Sequence[str] | None) -> list[str]:

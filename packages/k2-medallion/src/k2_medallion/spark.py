@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,13 @@ throughput once warm (measured with `k2 demo`, 20,000 and 500,000 trades)."""
 
 SECRET_NAMES = r"(?i)secret|password|token|credential|access[._-]?key|jaas|ssl\.key"  # noqa: S105 - names
 """What a setting is called whose value nobody may read."""
+
+_JOINED = {
+    "spark.driver.extraJavaOptions": " ",
+    "spark.executor.extraJavaOptions": " ",
+    "spark.redaction.regex": "|",
+}
+"""Settings that are added to ours, and by what: in their place they would take our bounds away."""
 
 _SETTINGS = {
     "spark.ui.enabled": "false",
@@ -124,7 +132,7 @@ def open_session(
     scratch = home.path / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
     builder = SparkSession.builder.master(master).appName("k2-lake")
-    for key, value in {
+    ours = {
         **_SETTINGS,
         **catalog_settings(home),
         "spark.driver.memory": driver_memory,
@@ -136,9 +144,11 @@ def open_session(
         **(_LOCAL_SETTINGS if master.startswith("local") else _cluster_settings(jars)),
         "spark.local.dir": str(scratch.resolve()),
         "spark.sql.warehouse.dir": str(scratch.resolve()),
-        **(settings or {}),
-    }.items():
-        builder = builder.config(key, value)
+    }
+    for key, value in {**ours, **(settings or {})}.items():
+        join = _JOINED.get(key)
+        both = join and key in ours and key in (settings or {})
+        builder = builder.config(key, f"{ours[key]}{join}{value}" if both else value)
     session = builder.getOrCreate()
     _give_secrets(session, home)
     _hush(session)
@@ -184,11 +194,27 @@ def _give_secrets(session: SparkSession, home: LakeHome) -> None:
             session.conf.set(key, value)
 
 
+@contextmanager
+def hush(session: SparkSession, name: str) -> Iterator[None]:
+    """Let Java's classes of a name log nothing for a while."""
+    log4j = _log4j(session)
+    before = log4j.LogManager.getLogger(name).getLevel()
+    log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
+    try:
+        yield
+    finally:
+        log4j.core.config.Configurator.setLevel(name, before)
+
+
 def _hush(session: SparkSession) -> None:
-    jvm: Any = session.sparkContext._jvm
-    log4j = jvm.org.apache.logging.log4j
+    log4j = _log4j(session)
     for name in _HUSHED:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.ERROR)
+
+
+def _log4j(session: SparkSession) -> Any:
+    jvm: Any = session.sparkContext._jvm
+    return jvm.org.apache.logging.log4j
 
 
 def _under(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
+from .added_rows import find_newest_ms
 from .batch_report import BatchReport
 from .catalog import require_table, set_property
 from .publish import Guard
@@ -38,6 +39,8 @@ class Stage(ABC):
 
     flow: str
     upstream: TableSpec
+    upstream_time: str = "kafka_timestamp"
+    """The column that says how old an upstream row is."""
     upstream_flow: str
     targets: tuple[TableSpec, ...]
     optional: tuple[TableSpec, ...] = ()
@@ -56,6 +59,10 @@ class Stage(ABC):
     def identify(self, published: PublishedSnapshot) -> str:
         """Return the id of an upstream batch here: `k2:<flow>:<its snapshot's sequence number>`."""
         return f"k2:{self.flow}:{published.sequence_number}"
+
+    def find_newest_ms(self, published: PublishedSnapshot) -> int:
+        """Return the newest time (ms since 1970) of an upstream batch; 0 if it has no rows."""
+        return find_newest_ms(self._load(self.upstream), published.snapshot_id, self.upstream_time)
 
     def list_pending(self, *, at_start: bool = False) -> list[Pending]:
         """Return the upstream batches that are not in every table yet, oldest first.
@@ -213,6 +220,7 @@ class GoldStage(Stage):
     """Silver batches into Gold and candles."""
 
     optional = (GOLD_CANDLES,)
+    upstream_time = "ingestion_timestamp"
 
     def __init__(self, promotion: Promotion, catalog: SqlCatalog) -> None:
         super().__init__(promotion, catalog)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 from pyspark.sql import SparkSession
@@ -44,6 +45,7 @@ class StageFlow(PolledFlow):
             return False
         began = time.monotonic()
         report = self._stage.promote(spark, *pending[0])
+        report = replace(report, newest_ms=self._stage.find_newest_ms(pending[0][0]))
         taken = time.monotonic() - began
         self._log.info("batch", **report.to_event(), seconds=round(taken, 3))
         if self._on_batch is not None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 NAMESPACE = "market"
+
+_BRONZE_NAME = re.compile(r"bronze_(.+)_trades")
+
+RETIRED_BEFORE = "k2.retired-before"
+"""The property that says from which day (ISO 8601) on a table still has all of its rows."""
 
 Column = tuple[str, str]
 """A column's name and its Iceberg type, as the Iceberg specification writes it."""
@@ -201,6 +207,17 @@ GOLD_CANDLES = TableSpec(
 """One-minute candles of Gold, append-only: of an (exchange, symbol, start) the highest version
 holds. The version is the number of trades the candle was made of, so the same trades give the same
 row again, and more trades a higher one."""
+
+
+def find_exchanges(table_names: Iterable[str]) -> list[str]:
+    """Return the exchanges (lower-case names, sorted) that have both of their tables there.
+
+    Others may keep tables of their own beside ours, whatever those are called.
+    """
+    names = set(table_names)
+    found = (_BRONZE_NAME.fullmatch(name) for name in names)
+    exchanges = (match[1] for match in found if match is not None)
+    return sorted(name for name in exchanges if silver_trades(name).name in names)
 
 
 def all_tables(exchanges: Iterable[str]) -> list[TableSpec]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import structlog
 from pyspark.sql import SparkSession
 
-from .maintain import Action, Maintenance
+from .maintain import Action, Maintenance, OnFailure
 from .polled_flow import PolledFlow
 
 _log = structlog.get_logger()
@@ -29,16 +29,22 @@ _PACE_S = {
 class UpkeepFlow(PolledFlow):
     """Runs a lake's maintenance.
 
-    What fails is logged and tried again at its next turn: a table that is not small today is no
-    reason to stop taking trades.
+    What fails is logged, counted (`on_failure`) and tried again at its next turn: a table that is
+    not small today is no reason to stop taking trades, nor to leave the tables after it alone.
     """
 
     def __init__(
-        self, maintenance: Maintenance, *, on_action: Callable[[Action], None] | None = None
+        self,
+        maintenance: Maintenance,
+        *,
+        on_action: Callable[[Action], None] | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         super().__init__("upkeep", _POLL_S)
+        maintenance.on_failure = self._note_failure
         self._maintenance = maintenance
         self._on_action = on_action
+        self._on_failure = on_failure
         began = time.monotonic()
         self._due = {duty: began + pace for duty, pace in _PACE_S.items()}
 
@@ -52,19 +58,21 @@ class UpkeepFlow(PolledFlow):
 
     def _perform(self, spark: SparkSession, duty: str) -> None:
         began = time.monotonic()
-        try:
-            for action in self._begin(spark, duty):
-                seconds = round(time.monotonic() - began, 3)
-                detail = dict(action.detail)
-                _log.info("upkeep", table=action.table, action=action.name, s=seconds, **detail)
-                if self._on_action is not None:
-                    self._on_action(action)
-                began = time.monotonic()
-                if self.stopping.is_set():
-                    return
-        except Exception as error:  # noqa: BLE001 - Spark's, Iceberg's and Java's, each another tree
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            _log.warning("upkeep_failed", duty=duty, error=said[0])
+        for action in self._begin(spark, duty):
+            seconds = round(time.monotonic() - began, 3)
+            detail = dict(action.detail)
+            _log.info("upkeep", table=action.table, action=action.name, s=seconds, **detail)
+            if self._on_action is not None:
+                self._on_action(action)
+            began = time.monotonic()
+            if self.stopping.is_set():
+                return
+
+    def _note_failure(self, duty: str, table: str, error: Exception) -> None:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        _log.warning("upkeep_failed", duty=duty, table=table, error=said[0])
+        if self._on_failure is not None:
+            self._on_failure(duty, table, error)
 
     def _begin(self, spark: SparkSession, duty: str) -> Iterator[Action]:
         now = datetime.now(UTC)
