@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_medallion import DEAD_LETTERS, bronze_trades
+from k2_medallion import DEAD_LETTERS, GOLD_TRADES, bronze_trades
 from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -208,6 +208,28 @@ def test_what_came_again_is_left_out_and_counted(run_k2, letters, append):
     assert json.loads(run_k2("dlq", "show", TOPIC, 0, 7)[1])["returned"] == 2
     said = run_k2("dlq", "requeue", TOPIC, 0, 7, "--dry-run")[1]
     assert "1 came again already, up to 2 times: left out" in said
+
+
+def test_what_came_again_is_known_when_bronze_has_let_go_of_it(run_k2, letters, append):
+    """A week later: one died once more, one is in Gold; neither goes a second time."""
+    valid = make_trade(9)
+    append(
+        DEAD_LETTERS,
+        dead_row(9, TradeCodec().encode(valid)),
+        dead_row(20, BROKEN, error_timestamp=NOW - timedelta(minutes=5)),
+    )
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=valid.timestamp_us + 3)
+    append(
+        GOLD_TRADES,
+        {"message_id": valid.message_id, "exchange": "BINANCE", "timestamp": time},
+    )
+    options = ("--where", "kafka_offset < 20", "--dry-run", "--json")
+    code, out, _ = run_k2("dlq", "requeue", *options)
+
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["places"] == [f"{TOPIC}/0/7"]
+    assert shown["returned"] == {f"{TOPIC}/0/8": 1, f"{TOPIC}/0/9": 1}
 
 
 def test_a_kafka_that_is_silent_takes_nothing(run_k2, letters, monkeypatch):

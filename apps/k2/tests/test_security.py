@@ -20,6 +20,7 @@ SUBJECTS = [
     "Secret files",
     "Listeners",
     "Kafka",
+    "URLs",
     "Java libraries",
 ]
 
@@ -62,6 +63,84 @@ def test_a_secret_file_that_others_can_read_is_found(tmp_path: Path):
     )
     path.chmod(0o600)
     assert find("Secret files", tmp_path, K2_KAFKA__PASSWORD_FILE=str(path)).well
+
+
+def test_a_home_at_work_is_looked_at_while_its_files_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Kafka's segments and the tables' files vanish between being listed and being looked at."""
+    gone = tmp_path / "segment"
+    gone.write_text("x")
+    gone.chmod(0o666)
+    monkeypatch.setattr(Path, "rglob", lambda path, _: iter([path / "vanished", gone]))
+
+    assert find("Home", tmp_path).found.endswith("1 of its places can be written by anybody")
+
+
+def test_a_table_that_is_none_is_no_traceback(tmp_path: Path):
+    """Some other program's file, in the folder where we are asked."""
+    (tmp_path / "k2.toml").write_text("kafka = 5\nlake = [1]\nexchanges = 'none'\n")
+
+    assert all(finding.well for finding in examine_security(tmp_path, tmp_path / "cache", {}))
+
+
+def test_only_the_files_that_are_named_are_looked_at(tmp_path: Path):
+    """In an image the configuration is elsewhere."""
+    (tmp_path / "k2.toml").write_text('[kafka]\npassword = "canary"\n')
+    other = tmp_path / "elsewhere" / "mine.toml"
+    other.parent.mkdir()
+    other.write_text('[lake]\nmetrics_host = "0.0.0.0"\n')
+    findings = {f.subject: f for f in examine_security(tmp_path, tmp_path / "cache", {}, [other])}
+
+    assert findings["Configurations"].well
+    assert findings["Listeners"].cure.endswith("lake.metrics_host of mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "open_one"),
+    [
+        ('[store]\nendpoint = "http://minio.example:9000"', "http://minio.example:9000"),
+        ('[schemas]\nurl = "http://registry.example"', "http://registry.example"),
+        ('[[exchanges]]\nname = "kraken"\nurl = "ws://kraken.example"', "ws://kraken.example"),
+        ('[[exchanges]]\nrest_url = "http://kraken.example"', "http://kraken.example"),
+        ('[store]\nendpoint = "http://127.0.0.1:9000"', None),
+        ('[schemas]\nurl = "https://registry.example"', None),
+    ],
+)
+def test_what_is_spoken_to_in_the_clear_is_found(tmp_path: Path, text: str, open_one: str | None):
+    """Beyond this machine, and whatever its protocol."""
+    (tmp_path / "k2.toml").write_text(text)
+    finding = find("URLs", tmp_path)
+
+    assert finding.well is (open_one is None)
+    assert open_one is None or finding.cure.endswith(open_one)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "K2_METRICS__HOST",
+        "K2_LAKE__METRICS_HOST",
+        "K2_LAKE__DRIVER_HOST",
+    ],
+)
+def test_what_the_environment_lets_listen_is_found(tmp_path: Path, setting: str):
+    """Without a file, and before one."""
+    assert not find("Listeners", tmp_path, **{setting: "0.0.0.0"}).well
+    table = "metrics" if "METRICS__" in setting else "lake"
+    key = setting.rpartition("__")[2].lower()
+    (tmp_path / "k2.toml").write_text(f'[{table}]\n{key} = "0.0.0.0"\n')
+    assert find("Listeners", tmp_path, **{setting: "127.0.0.1"}).well
+
+
+@pytest.mark.parametrize(
+    "line", ['"spark.ui.enabled" = "true"', '"spark.driver.bindAddress" = "0.0.0.0"']
+)
+def test_what_spark_is_told_to_open_is_found(tmp_path: Path, line: str):
+    """Its page shows what is running to whoever asks."""
+    (tmp_path / "k2.toml").write_text(f"[lake.spark]\n{line}\n")
+
+    assert not find("Listeners", tmp_path).well
 
 
 def note(pid: int, age_s: float = 0) -> str:

@@ -76,6 +76,69 @@ def test_the_environment_overrides_one_key_and_keeps_its_neighbours(
     )
 
 
+def test_a_master_that_is_given_comes_before_file_and_environment(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And nothing else of their table is lost."""
+    monkeypatch.setenv("K2_LAKE__MASTER", "local[7]")
+    settings = read_settings(config, "spark://here:7077").lake
+
+    assert (settings.master, settings.driver_memory) == ("spark://here:7077", "2g")
+    assert read_settings(config).lake.master == "local[7]"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"spark.driver.extraJavaOptions" = "-Djavax.net.ssl.trustStorePassword=hunter2"',
+        '"spark.hadoop.fs.s3a.secret.key" = "hunter2"',
+        '"spark.executor.extraJavaOptions" = "-Xss4m -Dregistry.token=hunter2"',
+    ],
+)
+def test_a_secret_among_sparks_settings_is_refused_wherever_it_hides(tmp_path: Path, line: str):
+    """Spark shows them on its command line, also what a value has in it."""
+    config = tmp_path / "k2.toml"
+    config.write_text(f'[[exchanges]]\nname = "kraken"\n[lake.spark]\n{line}\n')
+    result = run(config)
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "is a secret, and Spark would show it" in result.stderr
+    assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ({"url": "https://k2:hunter2@registry/apis"}, "must not have a password in it"),
+        ({"url": "https://registry", "username": "k2"}, "go together"),
+        ({"url": "https://registry", "password": "hunter2"}, "go together"),
+    ],
+)
+def test_the_login_of_a_registry_is_whole_and_not_in_its_url(
+    told: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Errors and logs show a URL whole."""
+    with pytest.raises(ValidationError, match=problem) as refused:
+        SchemaSettings.model_validate(told)
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_login_of_a_registry_reaches_its_client(tmp_path: Path):
+    """From a file, as everywhere."""
+    secret = tmp_path / "password"
+    secret.write_text("hunter2\n")
+    environment = {
+        "K2_SCHEMAS__URL": "http://127.0.0.1:9/apis",
+        "K2_SCHEMAS__USERNAME": "k2",
+        "K2_SCHEMAS__PASSWORD_FILE": str(secret),
+    }
+    settings = SchemaSettings.from_environment(environment)
+
+    assert settings._client_settings() == {"basic.auth.user.info": "k2:hunter2"}
+    assert "hunter2" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     ("line", "key"),
     [

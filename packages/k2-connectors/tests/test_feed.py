@@ -411,10 +411,9 @@ class ChoosyPublisher(MemoryPublisher):
 
     def publish(self, trades: Sequence[Trade]) -> int:
         """Refuse the third trade."""
-        if len(self.trades) == 2 and self.refused in (None, trades[0].trade_id):
-            if self.refused is None:
-                self.refused = trades[0].trade_id
-                raise FieldError("vendor_data", "?", "not text")
+        if len(self.trades) == 2 and self.refused is None:
+            self.refused = trades[0].trade_id
+            raise FieldError("vendor_data", "?", "not text")
         return super().publish(trades[:1])
 
 

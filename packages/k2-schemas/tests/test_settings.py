@@ -57,8 +57,11 @@ def test_a_password_can_be_a_files_content(tmp_path: Path):
     ("wrong", "said"),
     [
         ({"security_protocol": "SASL_SSL", "username": "k2"}, "K2_KAFKA__PASSWORD"),
+        ({"username": "k2", "password": "x"}, "of no use to PLAINTEXT"),
+        ({"ca_file": "/etc/k2/ca.pem"}, "of no use to PLAINTEXT"),
+        ({"security_protocol": "SSL", "password": "x"}, "of no use to SSL"),
         ({"password_file": "/no/such/file"}, "/no/such/file"),
-        ({"ca_file": "/no/such/file"}, "/no/such/file: No such file"),
+        ({"security_protocol": "SSL", "ca_file": "/no/such/file"}, "/no/such/file: No such file"),
         ({"user": "k2"}, "Extra inputs"),
     ],
 )
@@ -73,7 +76,7 @@ def test_an_authority_that_is_not_pem_is_said_at_the_start(tmp_path: Path):
     path = tmp_path / "ca.der"
     path.write_bytes(b"0\x82\x03\xff")
     with pytest.raises(ValidationError, match="holds no certificate in PEM form"):
-        KafkaSettings(ca_file=path)
+        KafkaSettings(security_protocol="SSL", ca_file=path)
 
 
 def test_a_secret_is_in_no_text_of_the_settings(tmp_path: Path):

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,13 +15,15 @@ from pydantic_settings import (
 )
 
 from k2_connectors import DRAIN_S, FLUSH_S, MAX_BACKFILL_TRADES, TransportName
+from k2_connectors.transport import is_loopback
 from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 
 class ExchangeSettings(BaseModel):
     """One exchange: its name and its canonical symbols.
 
-    `url` and `rest_url` replace its own hosts.
+    `url` and `rest_url` replace its own hosts. Without TLS they must be this machine's, unless
+    `plaintext` says that it is meant: whoever is in between could make up trades.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,6 +32,17 @@ class ExchangeSettings(BaseModel):
     symbols: list[str] = Field(min_length=1)
     url: str | None = None
     rest_url: str | None = None
+    plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _require_tls(self) -> ExchangeSettings:
+        for url in filter(None, (self.url, self.rest_url)):
+            if url.startswith(("ws:", "http:")) and not (self.plaintext or is_loopback(url)):
+                raise ValueError(
+                    f"{url} is not TLS: give a wss:// or https:// URL, or set plaintext = true "
+                    "where nobody can be in between"
+                )
+        return self
 
 
 class ContinuitySettings(BaseModel):

@@ -328,6 +328,14 @@ def doctor(
     security: Annotated[
         bool, typer.Option("--security", help="Look at what is open to others instead.")
     ] = False,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --security: this file, not those of home and folder. Repeatable.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Look at what this machine has of what K2 needs; each lack comes with its cure.
 
@@ -342,7 +350,7 @@ def doctor(
 
     cache = user_cache_path("k2")
     findings = (
-        examine_security(home, cache, os.environ)
+        examine_security(home, cache, os.environ, config or ())
         if security
         else examine(home, port, cache, os.environ)
     )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from k2_medallion import DEAD_LETTERS, LakeReader, bronze_trades
+from k2_medallion import DEAD_LETTERS, GOLD_TRADES, LakeReader, bronze_trades
+from k2_medallion.tables import find_exchanges
 from k2_schemas import FileRegistry, SchemaError, TradeCodec, compile, parse_frame
 from k2_schemas.topics import trades_topic
+
+_SLACK_US = 1_000_000
+"""REST and socket may give the same trade times that differ in their last digits."""
 
 _COLUMNS = ", ".join(name for name in DEAD_LETTERS.column_names if name != "dlq_date")
 
@@ -60,12 +65,7 @@ def name_place_sql(place: Place) -> str:
 def list_exchange_topics(lake: LakeReader) -> dict[str, str]:
     """Return the exchange (lower-case name) of every trade topic of the lake."""
     names = lake.sql("SELECT name FROM (SHOW TABLES)").to_arrow()["name"].to_pylist()
-    exchanges = (
-        name.removeprefix("bronze_").removesuffix("_trades")
-        for name in names
-        if name.startswith("bronze_")
-    )
-    return {trades_topic(exchange): exchange for exchange in exchanges}
+    return {trades_topic(exchange): exchange for exchange in find_exchanges(names)}
 
 
 def split_by_exchange(
@@ -84,23 +84,53 @@ def count_returns(
     """Return how often the bytes of an exchange's dead letters came again after they had died.
 
     By their bytes: a table has no headers. The bytes hold when the feed received the trade, so the
-    same ones again are a requeued record; only junk may be alike by chance. What the lake has not
-    read yet is not counted.
+    same ones again are a requeued record; only junk may be alike by chance. Bronze keeps them for
+    days, the dead letters those that died once more for months; and a trade that is in Gold has
+    come, whenever that was. What the lake has not read yet is not counted.
     """
     if not letters:
         return {}
     places = {letter.place for letter in letters}
     offsets = ", ".join(sorted({str(place.offset) for place in places}))
     rows = lake.sql(f"""
-SELECT d.kafka_topic AS topic, d.kafka_partition AS part, d.kafka_offset AS place, count(*) AS n
-FROM (SELECT * FROM {DEAD_LETTERS.name} WHERE kafka_offset IN ({offsets})) d
-JOIN {bronze_trades(exchange).name} b
-ON b.raw_bytes = d.raw_record AND b.ingestion_timestamp > d.error_timestamp
-  AND b.topic = d.kafka_topic
-  AND (b.partition <> d.kafka_partition OR b."offset" <> d.kafka_offset)
+WITH d AS (SELECT * FROM {DEAD_LETTERS.name} WHERE kafka_offset IN ({offsets})),
+read_again AS (
+  SELECT topic, "partition", "offset", raw_bytes AS raw, ingestion_timestamp AS time
+  FROM {bronze_trades(exchange).name}
+  UNION ALL
+  SELECT kafka_topic, kafka_partition, kafka_offset, raw_record, error_timestamp
+  FROM {DEAD_LETTERS.name}
+)
+SELECT d.kafka_topic AS topic, d.kafka_partition AS part, d.kafka_offset AS place,
+  count(DISTINCT (b."partition", b."offset")) AS n
+FROM d JOIN read_again b
+ON b.raw = d.raw_record AND b.time > d.error_timestamp AND b.topic = d.kafka_topic
+  AND (b."partition" <> d.kafka_partition OR b."offset" <> d.kafka_offset)
 GROUP BY ALL""").to_arrow()
     found = {Place(row["topic"], row["part"], row["place"]): row["n"] for row in rows.to_pylist()}
-    return {place: count for place, count in found.items() if place in places}
+    known = dict.fromkeys(_find_in_gold(lake, exchange, letters), 1)
+    return {place: count for place, count in (known | found).items() if place in places}
+
+
+def _find_in_gold(
+    lake: LakeReader, exchange: str, letters: Sequence[DeadLetter]
+) -> Iterator[Place]:
+    """Yield the places of the letters whose trade Gold has."""
+    codec, ids, times = TradeCodec(), {}, []
+    for letter in letters:
+        with suppress(SchemaError):
+            trade = codec.decode(letter.raw or b"")
+            ids[letter.place] = trade.message_id
+            times.append(trade.timestamp_us)
+    if not ids:
+        return
+    wanted = ", ".join(f"'{message_id}'" for message_id in sorted(set(ids.values())))
+    rows = lake.sql(f"""
+SELECT DISTINCT message_id FROM {GOLD_TRADES.name}
+WHERE exchange = '{exchange.upper()}' AND message_id IN ({wanted})
+  AND epoch_us("timestamp") BETWEEN {min(times) - _SLACK_US} AND {max(times) + _SLACK_US}""")
+    held = set(rows.to_arrow()["message_id"].to_pylist())
+    yield from (place for place, message_id in ids.items() if message_id in held)
 
 
 def read_record(raw: bytes | None) -> dict[str, Any]:

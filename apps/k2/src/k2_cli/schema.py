@@ -12,13 +12,14 @@ import typer
 from k2_schemas import (
     FileRegistry,
     SchemaError,
+    SchemaLockError,
     ServerRegistry,
     TradeCodec,
     compile,
     contract,
     parse_frame,
 )
-from k2_schemas.registry import LOCK_NAME, lock_schema
+from k2_schemas.registry import LOCK_NAME, LockedSchema, lock_schema
 from k2_schemas.topics import SUBJECT
 
 from .errors import CommandError
@@ -81,21 +82,40 @@ def lock(
 
 @app.command()
 def register(
-    schema: SchemaFile,
     url: Annotated[str, typer.Option(help="Schema registry, Confluent's API.")],
+    schema: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True, dir_okay=False, help="An .avsc file; none: all that k2-schemas has locked."
+        ),
+    ] = None,
     subject: Subject = SUBJECT,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds per call.")] = 5.0,
 ) -> None:
     """Register a schema with compatibility NONE and print the id to lock it under.
 
-    Feeds and lakes never register anything: this is a deployment's step. Run check first.
+    Without a file, those that frames carry, each of which must get the id it is locked under: a
+    registry of its own, before anything else is registered there. Feeds and lakes never register
+    anything: this is a deployment's step. Run check first.
 
     Example: k2 schema register trade_v3.avsc --url http://127.0.0.1:8081/apis/ccompat/v7
     """
+    registry = ServerRegistry(url, FileRegistry({}), timeout_s=timeout_s)
+    if schema is None:
+        for locked in FileRegistry.packaged().all():
+            _register_locked(registry, locked)
+        return
     text = schema.read_text("utf-8")
     compile(text)
-    registry = ServerRegistry(url, FileRegistry({}), timeout_s=timeout_s)
     typer.echo(registry.register(subject, text))
+
+
+def _register_locked(registry: ServerRegistry, locked: LockedSchema) -> None:
+    found = registry.register(locked.subject, locked.text)
+    if found != locked.schema_id:
+        reason = f"the lock file says id {locked.schema_id}, {registry.url} gave {found}"
+        raise SchemaLockError(locked.subject, reason)
+    typer.echo(f"{locked.subject} has id {found}")
 
 
 @app.command()

@@ -6,10 +6,12 @@ import hashlib
 import json
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -20,38 +22,65 @@ from k2_schemas.settings import refuse_secrets
 from .broker import kafka_jars
 from .doctor import Finding
 
-_SECRET_FILES = ("kafka.password_file", "store.access_key_file", "store.secret_key_file")
-_HOSTS = ("metrics.host", "lake.metrics_host")
+_SECRET_FILES = (
+    "kafka.password_file",
+    "schemas.password_file",
+    "store.access_key_file",
+    "store.secret_key_file",
+)
+_HOSTS = ("metrics.host", "lake.metrics_host", "lake.driver_host")
+_SPARK_HOSTS = ("spark.driver.bindAddress", "spark.driver.host")
+_URLS = ("schemas.url", "store.endpoint")
+_PREFIX = "K2_"
+_ENVIRONMENT_FILE = ".env"
 
-Documents = Mapping[Path, Mapping[str, Any]]
-"""Configurations that can be read, by their place."""
+Documents = Mapping[str, Mapping[str, Any]]
+"""What programs are told, the environment before a file, by the file's name."""
 
 
-def examine_security(home: Path, cache: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
+def examine_security(
+    home: Path, cache: Path, environment: Mapping[str, str], configs: Sequence[Path] = ()
+) -> Iterator[Finding]:
     """Yield a finding for each thing that could be open.
 
-    Configurations are the `*.toml` of the home and of the working folder.
+    Configurations are `configs`, or else the `*.toml` of the home and of the working folder.
     """
-    documents = dict(_read_configurations(home))
+    paths = list(configs) or sorted({*home.glob("*.toml"), *Path.cwd().glob("*.toml")})
+    files = dict(_read_configurations(paths))
+    told = {path.name: _put_over(environment, document) for path, document in files.items()}
+    documents = told or {"the environment": _put_over(environment, {})}
     yield _examine_folder(home)
-    yield _examine_configurations(documents)
-    yield _examine_secret_files(documents, environment)
+    yield _examine_configurations(files)
+    yield _examine_secret_files(home, documents)
     yield _examine_listeners(home, documents)
-    yield _examine_kafka(documents, environment)
+    yield _examine_kafka(documents)
+    yield _examine_urls(documents)
     yield _examine_jars(cache)
 
 
-def _read_configurations(home: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    for path in sorted({*home.glob("*.toml"), *Path.cwd().glob("*.toml")}):
+def _read_configurations(paths: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for path in paths:
         try:
             yield path, tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
             continue  # whoever reads it says so
 
 
+def _put_over(environment: Mapping[str, str], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as a program sees it: `K2_TABLE__KEY` comes before `table.key`."""
+    told = {name: dict(t) if isinstance(t, Mapping) else t for name, t in document.items()}
+    for name, value in environment.items():
+        table, mark, key = name.removeprefix(_PREFIX).lower().partition("__")
+        if name.startswith(_PREFIX) and mark:
+            held = told.setdefault(table, {})
+            if isinstance(held, dict):
+                held[key] = value
+    return told
+
+
 def _look_up(document: Mapping[str, Any], name: str) -> str | None:
     """Return a setting (`table.key`) if it is there and a text."""
-    table, key = name.split(".")
+    table, key = name.split(".", 1)
     found = document.get(table)
     value = found.get(key) if isinstance(found, Mapping) else None
     return value if isinstance(value, str) else None
@@ -60,30 +89,40 @@ def _look_up(document: Mapping[str, Any], name: str) -> str | None:
 def _examine_folder(home: Path) -> Finding:
     if not home.exists():
         return Finding("Home", f"no {home} yet")
-    places = (path for path in [home, *home.rglob("*")] if not path.is_symlink())
-    open_to_all = [path for path in places if path.stat().st_mode & stat.S_IWOTH]
-    found = f"{home}: {len(open_to_all)} of its places can be written by anybody"
+    open_to_all = sum(_is_open_to_all(path) for path in [home, *home.rglob("*")])
+    found = f"{home}: {open_to_all} of its places can be written by anybody"
     return Finding("Home", found, f"chmod -R o-w '{home}'" if open_to_all else "")
 
 
-def _examine_configurations(documents: Documents) -> Finding:
-    for path, document in documents.items():
+def _is_open_to_all(path: Path) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:  # of a home at work: files come and go
+        return False
+    return not stat.S_ISLNK(mode) and bool(mode & stat.S_IWOTH)
+
+
+def _examine_configurations(files: Mapping[Path, Mapping[str, Any]]) -> Finding:
+    told = []
+    for path, document in files.items():
         try:
             refuse_secrets(path, document)
         except SecretInTextError as error:
-            return Finding("Configurations", f"{path.name} holds {error.name}", str(error))
-    return Finding("Configurations", f"{len(documents)} files, no secret in them")
+            told.append((f"{path.name} holds {error.name}", str(error)))
+    if told:
+        found, cures = zip(*told, strict=True)
+        return Finding("Configurations", "; ".join(found), "; ".join(cures))
+    return Finding("Configurations", f"{len(files)} files, no secret in them")
 
 
-def _examine_secret_files(documents: Documents, environment: Mapping[str, str]) -> Finding:
+def _examine_secret_files(home: Path, documents: Documents) -> Finding:
     """Look at files that hold secrets; certificates of an authority are for everybody."""
-    variables = {f"K2_{name.replace('.', '__').upper()}" for name in _SECRET_FILES}
-    told = [environment.get(variable) for variable in sorted(variables)]
-    told += [_look_up(found, name) for found in documents.values() for name in _SECRET_FILES]
-    named = sorted({Path(value) for value in told if value and Path(value).is_file()})
+    told = [_look_up(document, name) for document in documents.values() for name in _SECRET_FILES]
+    beside = [folder / _ENVIRONMENT_FILE for folder in (home, Path.cwd(), Path.cwd() / "deploy")]
+    named = sorted({p for p in [*(Path(v) for v in told if v), *beside] if p.is_file()})
     read = [path for path in named if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
     names = " ".join(f"'{path}'" for path in read)
-    found = f"{len(named)} named, {len(read)} can be read by others"
+    found = f"{len(named)} there, {len(read)} can be read by others"
     return Finding("Secret files", found, f"chmod 600 {names}" if read else "")
 
 
@@ -91,14 +130,27 @@ def _examine_listeners(home: Path, documents: Documents) -> Finding:
     """Look at what this home's stack listens on, and at what configurations ask for."""
     places = sorted({place for pid in _list_pids(home) for place in _list_listeners(pid)})
     strange = [f"{host}:{port}" for host, port in places if not _is_local(host)]
-    for path, document in documents.items():
-        asked = {name: _look_up(document, name) for name in _HOSTS}
-        strange += [
-            f"{name} of {path.name}" for name, host in asked.items() if host and not _is_local(host)
-        ]
+    for name, document in documents.items():
+        strange += [f"{asked} of {name}" for asked in _list_asked(document)]
     found = f"{len(places)} of k2's own stack here, {len(strange)} beyond this machine"
-    cure = f"let it be 127.0.0.1: {', '.join(strange)}"
+    cure = f"let it be 127.0.0.1 (false for a UI): {', '.join(strange)}"
     return Finding("Listeners", found, cure if strange else "")
+
+
+def _list_asked(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings by which something would listen for others."""
+    for name in _HOSTS:
+        host = _look_up(document, name)
+        if host is not None and not _is_local(host):
+            yield name
+    lake = document.get("lake")
+    spark = lake.get("spark") if isinstance(lake, Mapping) else None
+    if isinstance(spark, Mapping):
+        yield from (
+            name for name in _SPARK_HOSTS if name in spark and not _is_local(str(spark[name]))
+        )
+        if str(spark.get("spark.ui.enabled", "false")).lower() == "true":
+            yield "spark.ui.enabled"
 
 
 def _list_pids(home: Path) -> Iterator[int]:
@@ -123,29 +175,49 @@ def _list_listeners(pid: int) -> Iterator[tuple[str, int]]:
             yield connection.laddr.ip, connection.laddr.port
 
 
-def _examine_kafka(documents: Documents, environment: Mapping[str, str]) -> Finding:
-    """Look at every Kafka that is named; the environment comes before a configuration."""
-    kafkas = {_describe_kafka(document, environment) for document in documents.values()}
-    open_ones = sorted(
+def _examine_kafka(documents: Documents) -> Finding:
+    """Look at every Kafka that is named."""
+    kafkas = sorted({_describe_kafka(document) for document in documents.values()})
+    open_ones = [
         where
-        for where, protocol in kafkas or {_describe_kafka({}, environment)}
+        for where, protocol in kafkas
         if not protocol.endswith("SSL")
         and any(not _is_local(server.strip().rpartition(":")[0]) for server in where.split(","))
-    )
-    named = sorted(f"{where} by {protocol}" for where, protocol in kafkas)
-    found = "; ".join(named) or " by ".join(_describe_kafka({}, environment))
+    ]
+    found = "; ".join(f"{where} by {protocol}" for where, protocol in kafkas)
     cure = f"speak to {', '.join(open_ones)} by security_protocol SASL_SSL, with a ca_file"
     return Finding("Kafka", found, cure if open_ones else "")
 
 
-def _describe_kafka(document: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, str]:
+def _describe_kafka(document: Mapping[str, Any]) -> tuple[str, str]:
     """Return where Kafka is and how it is spoken to."""
     defaults = {"bootstrap_servers": "127.0.0.1:9092", "security_protocol": "PLAINTEXT"}
-    where, protocol = (
-        environment.get(f"K2_KAFKA__{key.upper()}") or _look_up(document, f"kafka.{key}") or default
-        for key, default in defaults.items()
-    )
+    where, protocol = (_look_up(document, f"kafka.{key}") or d for key, d in defaults.items())
     return where, protocol
+
+
+def _examine_urls(documents: Documents) -> Finding:
+    """Look at what is spoken to by a URL: registry, object store, replaced exchanges."""
+    urls = sorted({url for document in documents.values() for url in _list_urls(document)})
+    open_ones = [url for url in urls if _is_in_the_clear(url)]
+    found = f"{len(urls)} named, {len(open_ones)} beyond this machine without TLS"
+    cure = f"speak TLS (https, wss): {', '.join(open_ones)}"
+    return Finding("URLs", found, cure if open_ones else "")
+
+
+def _list_urls(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (url for name in _URLS if (url := _look_up(document, name)))
+    exchanges = document.get("exchanges")
+    for entry in exchanges if isinstance(exchanges, list) else ():
+        if isinstance(entry, Mapping):
+            yield from (entry[k] for k in ("url", "rest_url") if isinstance(entry.get(k), str))
+
+
+def _is_in_the_clear(url: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "ws") and not _is_local(parts.hostname or "")
+    return False
 
 
 def _is_local(host: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from k2_connectors import BrokerSilentError, check_brokers
+from k2_connectors import BrokerRefusalError, BrokerSilentError, check_brokers
 from k2_medallion.audit import OffsetRange, OffsetRanges
 
 from .errors import KafkaSilentError
@@ -46,7 +46,7 @@ def check_answers(bootstrap_servers: str, client: ClientSettings | None) -> None
     """Raise `KafkaSilentError` when Kafka does not answer in time, or refuses us, or we it."""
     try:
         check_brokers(bootstrap_servers, client, _TIMEOUT_S)
-    except BrokerSilentError as error:
+    except (BrokerRefusalError, BrokerSilentError) as error:
         raise KafkaSilentError(bootstrap_servers, error.reason) from error
 
 

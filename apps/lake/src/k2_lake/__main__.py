@@ -38,14 +38,18 @@ def lake(
             dir_okay=False,
         ),
     ],
+    master: Annotated[
+        str | None,
+        typer.Option(help="Spark: local[2], or spark://host:7077 instead of the file's."),
+    ] = None,
 ) -> None:
     """Write the configured exchanges' topics into Iceberg until SIGTERM or Ctrl-C.
 
-    Example: k2-lake --config k2.toml
+    Example: k2-lake --config k2.toml --master local[2]
     """
     _configure_logging()
     try:
-        settings = read_settings(config)
+        settings = read_settings(config, master)
         # Late: starting Spark's Python side takes longer than reading a wrong configuration.
         from .driver import run
 

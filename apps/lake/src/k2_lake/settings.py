@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -43,7 +44,8 @@ class ExchangeSettings(BaseModel):
 class DriverSettings(BaseModel):
     """Where the tables are, what Spark may use, and how the flows are cut.
 
-    `spark` are settings of Spark's own, for a cluster: `"spark.executor.memory" = "2g"`.
+    `spark` are settings of Spark's own, for a cluster: `"spark.executor.memory" = "2g"`; options of
+    Java and what Spark redacts are added to ours.
     `driver_host` is the address at which its executors reach this process; on this machine alone
     nobody else can. `trigger_s` is the time between batches. `topology` is one flow per exchange
     for all tables (fused), or one each for Bronze, Silver and Gold (staged); changing it loses
@@ -69,8 +71,12 @@ class DriverSettings(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_secrets(self) -> DriverSettings:
-        for name in [*self.spark, *self.java_options]:
-            setting = name.partition("=")[0]
+        words = [
+            *self.java_options,
+            *(word for text in self.spark.values() for word in text.split()),
+        ]
+        options = [word.partition("=")[0] for word in words if word.startswith("-")]
+        for setting in [*self.spark, *options]:
             if _SECRET.search(setting):
                 raise ValueError(
                     f"{setting} is a secret, and Spark would show it on its command line: take it "
@@ -120,17 +126,36 @@ class SchemaSettings(BaseModel):
 
     A folder with a lock file, instead of the one that ships with k2-schemas; a registry's URL, to
     be asked for ids that the lock file does not know. Both are looked at again when an unknown id
-    turns up.
+    turns up. Who the registry asks for a name gets `username` and the password, which is `password`
+    in the environment (`K2_SCHEMAS__PASSWORD`) or the content of `password_file`; `ca_file` (PEM)
+    names who may vouch for it.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     folder: Path | None = None
     url: str | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> SchemaSettings:
+        if self.url is not None and "@" in urlsplit(self.url).netloc:
+            raise ValueError(
+                "url must not have a password in it, which logs would show: give username, and "
+                "the password as K2_SCHEMAS__PASSWORD or in a password_file"
+            )
+        if self.password is None and self.password_file is not None:
+            self.password = read_secret(self.password_file)
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        return self
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> SchemaSettings:
-        """Return what `K2_SCHEMAS__FOLDER` and `…URL` say, for a command without a file."""
+        """Return what `K2_SCHEMAS__FOLDER`, `…URL` and the others say, without a file."""
         told = {name: environment.get(f"K2_SCHEMAS__{name.upper()}") for name in cls.model_fields}
         return cls.model_validate({name: value for name, value in told.items() if value})
 
@@ -138,7 +163,17 @@ class SchemaSettings(BaseModel):
         """Return the registry."""
         folder = self.folder
         lock = FileRegistry.packaged() if folder is None else FileRegistry.from_folder(folder)
-        return lock if self.url is None else ServerRegistry(self.url, lock)
+        if self.url is None:
+            return lock
+        return ServerRegistry(self.url, lock, client_settings=self._client_settings())
+
+    def _client_settings(self) -> dict[str, str]:
+        told = {}
+        if self.username is not None and self.password is not None:
+            told["basic.auth.user.info"] = f"{self.username}:{self.password.get_secret_value()}"
+        if self.ca_file is not None:
+            told["ssl.ca.location"] = str(self.ca_file)
+        return told
 
 
 class LakeSettings(BaseSettings):
@@ -178,14 +213,17 @@ class LakeSettings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def read_settings(path: Path) -> LakeSettings:
+def read_settings(path: Path, master: str | None = None) -> LakeSettings:
     """Read the settings from a TOML file and the environment; pydantic names what is wrong.
 
-    Raises `k2_schemas.SecretInTextError` for a secret in the file.
+    `master`, if given, is taken for `[lake] master`. Raises `k2_schemas.SecretInTextError` for a
+    secret in the file.
     """
     refuse_secrets(path, tomllib.loads(path.read_text(encoding="utf-8")))
 
     class FromFile(LakeSettings):
         model_config = SettingsConfigDict(toml_file=path)
 
-    return FromFile()  # type: ignore[call-arg]
+    # What is given here comes before environment and file, key by key.
+    given: dict[str, Any] = {} if master is None else {"lake": {"master": master}}
+    return FromFile(**given)

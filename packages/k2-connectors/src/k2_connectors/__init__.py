@@ -3,6 +3,7 @@
 from .backfill import MAX_BACKFILL_TRADES
 from .checkpoint import CheckpointFile, Position, Watermarks
 from .errors import (
+    BrokerRefusalError,
     BrokerSilentError,
     CheckpointError,
     ConformanceError,
@@ -61,6 +62,7 @@ __all__ = [
     "MAX_BACKFILL_TRADES",
     "VENUES",
     "Binance",
+    "BrokerRefusalError",
     "BrokerSilentError",
     "CheckpointError",
     "CheckpointFile",

@@ -12,6 +12,7 @@ ConnectorError
 ├── ConnectionLostError        the socket ended; the feed connects again
 ├── PublishError               Kafka did not take a record; nothing was dropped silently
 ├── BrokerSilentError          no Kafka broker answers
+├── BrokerRefusalError         a Kafka broker answers, and does not trust us, or we not it
 ├── CheckpointError            the file of positions cannot be read or written
 ├── MissingExtraError          an optional package is not installed
 ├── RecordingError             a file of recorded frames cannot be read
@@ -154,6 +155,18 @@ class BrokerSilentError(ConnectorError):
             f"no Kafka broker answers at {bootstrap_servers}: {reason}; start it, or correct "
             "kafka.bootstrap_servers, or what it is told there: security_protocol, username, "
             "password, ca_file"
+        )
+
+
+class BrokerRefusalError(ConnectorError):
+    """A Kafka broker answers, and does not trust us, or we not it."""
+
+    def __init__(self, bootstrap_servers: str, reason: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+        super().__init__(
+            f"the Kafka broker at {bootstrap_servers} and we do not trust each other: {reason}; "
+            "correct the table kafka: security_protocol, ca_file, username, password"
         )
 
 

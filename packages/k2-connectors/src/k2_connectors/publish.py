@@ -23,7 +23,7 @@ from k2_schemas.topics import (
     trades_topic,
 )
 
-from .errors import BrokerSilentError, PublishError
+from .errors import BrokerRefusalError, BrokerSilentError, PublishError
 
 _MAX_REASON_CHARS = 1000
 _REFUSALS = (KafkaError._SSL, KafkaError._AUTHENTICATION)
@@ -215,7 +215,10 @@ def check_brokers(
     client_settings: Mapping[str, str | int | bool] | None = None,
     timeout_s: float = 10.0,
 ) -> None:
-    """Raise `BrokerSilentError` if no broker answers in time, or none that trusts us and we it."""
+    """Raise `BrokerSilentError` if no broker answers in time.
+
+    Raises `BrokerRefusalError` if one answers that does not trust us, or we not it.
+    """
     said: list[KafkaError] = []
     settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap_servers,
@@ -229,8 +232,10 @@ def check_brokers(
     except KafkaException as error:
         admin.poll(0)
         # That it timed out says less than what it met again and again until then.
-        telling = [found for found in said if found.code() in _REFUSALS]
-        raise BrokerSilentError(bootstrap_servers, (telling or error.args)[0].str()) from error
+        telling = [found.str() for found in said if found.code() in _REFUSALS]
+        if telling:
+            raise BrokerRefusalError(bootstrap_servers, telling[0]) from error
+        raise BrokerSilentError(bootstrap_servers, error.args[0].str()) from error
 
 
 def create_topics(

@@ -20,6 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def hide_login(url: str) -> str:
+    """Return a URL without the name and the password in it."""
+    begin, scheme, rest = url.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{begin}{scheme}{host.rpartition('@')[2]}{slash}{path}"
+
+
 class SchemaError(Exception):
     """Base of every error this package raises."""
 
@@ -107,10 +114,10 @@ class RegistryError(SchemaError):
     """The schema registry did not answer in time, or refused."""
 
     def __init__(self, url: str, reason: str) -> None:
-        self.url = url
-        self.reason = reason
+        self.url = hide_login(url)
+        self.reason = reason.replace(url, self.url)
         super().__init__(
-            f"schema registry {url}: {reason}; check that it runs and can be reached, "
+            f"schema registry {self.url}: {self.reason}; check that it runs and can be reached, "
             "or work from the lock file alone"
         )
 

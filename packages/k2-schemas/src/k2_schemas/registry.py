@@ -20,6 +20,7 @@ from .errors import (
     SchemaError,
     SchemaLockError,
     UnknownSchemaError,
+    hide_login,
 )
 
 LOCK_NAME = "schemas.lock.json"
@@ -274,7 +275,7 @@ class _Server:
         return self._ask(register)
 
     def _has(self, client: Any, schema: LockedSchema) -> bool:
-        says = f"the lock file says id {schema.schema_id}, {self._url}"
+        says = f"the lock file says id {schema.schema_id}, {hide_login(self._url)}"
         text = self._schema(schema.text)
         found = self._find(lambda: client.lookup_schema(schema.subject, text))
         if found is None:

@@ -21,7 +21,7 @@ except ImportError:
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
-SECRETS = ("kafka.password", "store.access_key", "store.secret_key")
+SECRETS = ("kafka.password", "schemas.password", "store.access_key", "store.secret_key")
 """Refused in a configuration's text, whichever program reads it."""
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -55,6 +55,17 @@ class KafkaSettings(BaseModel):
     def _complete(self) -> KafkaSettings:
         if self.password is None and self.password_file is not None:
             self.password = read_secret(self.password_file)
+        # Fail closed: who names an authority or a password does not mean to speak in the clear.
+        if self.ca_file is not None and not self._has_tls:
+            raise ValueError(
+                f"ca_file is of no use to {self.security_protocol}: set security_protocol to SSL "
+                "or SASL_SSL"
+            )
+        if (self.username or self.password) and not self._has_sasl:
+            raise ValueError(
+                f"username and password are of no use to {self.security_protocol}: set "
+                "security_protocol to SASL_SSL"
+            )
         if self._has_sasl and not (self.username and self.password):
             raise ValueError(
                 f"{self.security_protocol} needs username, and a password: set "
@@ -128,7 +139,8 @@ def refuse_secrets(path: Path, document: Mapping[str, Any]) -> None:
     """Raise `SecretInTextError` if a configuration has one of `SECRETS` in its text."""
     for name in SECRETS:
         table, key = name.split(".")
-        if key in document.get(table, {}):
+        found = document.get(table)
+        if isinstance(found, Mapping) and key in found:
             raise SecretInTextError(path, name)
 
 
