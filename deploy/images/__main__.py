@@ -54,8 +54,13 @@ def main(names: Sequence[str]) -> None:
     if unknown:
         sys.exit(f"no image is called {min(unknown)}; there are: {', '.join(IMAGES)}")
     _require("docker", "a container engine; deploy/start_engine.sh starts one on Debian")
-    for name in _order(names or list(IMAGES)):
+    for name in _order(names or [name for name in IMAGES if not _is_replaced(name)]):
         build(name)
+
+
+def _is_replaced(name: str) -> bool:
+    """Tell whether compose is told to take another image: then ours need not be built."""
+    return f"K2_{name.removeprefix('k2-').upper()}_IMAGE" in os.environ
 
 
 def _order(names: Sequence[str]) -> list[str]:

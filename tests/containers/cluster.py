@@ -112,13 +112,14 @@ class Cluster:
         config = folder / "k2.toml"
         entries = [
             f'[[exchanges]]\nname = "{name}"\nsymbols = {json.dumps(symbols)}\n'
-            f'url = "ws://exchange:8765/{name}"\n'
+            f'url = "ws://exchange:8765/{name}"\nplaintext = true\n'
             for name, symbols in SYMBOLS.items()
         ]
         config.write_text("\n".join([*entries, _LAKE]))
         folder.chmod(0o755)
         env = {
             "K2_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092",
+            "K2_SCHEMAS__URL": "http://registry:8080/apis/ccompat/v7",
             "K2_STORE__WAREHOUSE": f"s3://{BUCKET}/warehouse",
             "K2_STORE__ENDPOINT": "http://minio:9000",
             "K2_STORE__ACCESS_KEY": self.minio.access_key,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 from collections.abc import Mapping
 from functools import cache
 
@@ -50,10 +52,27 @@ def require_images(*names: str) -> None:
 def _find_lack(tags: tuple[str, ...]) -> str:
     try:
         client = docker.from_env(timeout=10)
-        for tag in tags:
-            client.images.get(tag)
-    except ImageNotFound:
-        return f"no image {tag}; make it with: hatch run images"
+        lacking = [tag for tag in tags if not _has(client, tag)]
     except DockerException:
+        with warnings.catch_warnings():
+            # A client that finds no engine leaves its socket to the garbage collector, whose
+            # warning would fail whichever test runs then.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         return "no container engine answers; start Docker, then: hatch run images"
+    for tag in lacking:
+        if tag in IMAGES.values():
+            return f"no image {tag}; make it with: hatch run images"
+        try:
+            client.images.pull(tag)
+        except DockerException as error:
+            return f"no image {tag}, and it cannot be pulled: {error}"
     return ""
+
+
+def _has(client: docker.DockerClient, tag: str) -> bool:
+    try:
+        client.images.get(tag)
+    except ImageNotFound:
+        return False
+    return True

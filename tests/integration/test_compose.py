@@ -58,11 +58,12 @@ def test_the_stack_is_valid_and_stays_on_this_machine(tmp_path):
 @pytest.mark.parametrize("market", ["replay", "live"])
 def test_each_market_has_volumes_of_its_own(tmp_path, market):
     """A lake of replayed trades is not the lake of an exchange; nor are positions and topics."""
-    found = config({**KEYS, "K2_MARKET": market}, tmp_path)
+    told = {**KEYS, "K2_MARKET": market, "COMPOSE_PROJECT_NAME": "mine"}
+    found = config(told, tmp_path)
 
     assert found.returncode == 0, found.stderr
     for name in ("kafka", "minio", "feed-binance", "feed-kraken", "feed-coinbase", "lake"):
-        assert f"name: k2-{market}-{name}\n" in found.stdout
+        assert f"name: mine-{market}-{name}\n" in found.stdout
 
 
 def test_there_are_no_default_secrets(tmp_path):

@@ -1,7 +1,7 @@
 """Kafka and the object store die, freeze and lose connections in mid-stream; nothing is lost.
 
-How long each took to recover is a property of the test's report, `recovery_s`: a machine that runs
-other tests beside it is no place to judge a time.
+How long each takes to recover is what `RECOVERY_S` says it may, also on a machine of two cores that
+runs other tests beside it; what it took is a property of the test's report.
 """
 
 import json
@@ -14,6 +14,8 @@ from tests.containers.proxy import open_proxy
 from tests.containers.services import open_kafka, open_minio
 
 pytestmark = MARKS
+
+RECOVERY_S = 60.0
 
 
 def count_batches(pipeline):
@@ -57,6 +59,7 @@ def test_what_dies_or_freezes_comes_back_and_gold_is_exact(tmp_path, record_prop
                 }
                 record_property("recovery_s", json.dumps(took))
                 assert proxy.cut >= 1
+                assert max(took.values()) <= RECOVERY_S, took
                 gold = finish(pipeline)
                 sent = pipeline.read_ledger()
                 known = {key: rows[-1][0] for key, rows in gold.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from k2_medallion import LakeHome, all_tables, ensure_tables, open_catalog
+from k2_medallion import LakeHome, LakeReader, all_tables, ensure_tables, open_catalog
 from k2_medallion.lake import Lake
 from tests.containers.engine import MARKS, require_images
 from tests.containers.pipeline import Pipeline, assert_exact
@@ -40,7 +40,7 @@ def describe(kafka, *, ca_file=None, password_file=None):
 
 
 def run(module, config, environment):
-    """Run an app to its end; return its exit code and what it says last."""
+    """Run an app to its end; return its exit code and all that it says, but for its JSON log."""
     result = subprocess.run(
         [sys.executable, "-m", module, "--config", str(config)],
         env=os.environ | environment,
@@ -48,7 +48,8 @@ def run(module, config, environment):
         text=True,
         timeout=300,
     )
-    return result.returncode, result.stderr.strip().splitlines()[-1]
+    lines = result.stderr.strip().splitlines()
+    return result.returncode, "\n".join(line for line in lines if not line.startswith("{"))
 
 
 def write_config(folder, lines):
@@ -67,9 +68,18 @@ def test_a_broker_that_a_stranger_vouches_for_is_one_sentence(kafka, tmp_path, m
     code, said = run(module, config, {"K2_KAFKA__PASSWORD": kafka.password})
 
     assert code == 1
+    assert_one_sentence(module, said)
     assert "ca_file" in said
     assert "certificate" in said.lower() or "CertPath" in said, said
     assert CANARY not in said
+
+
+def assert_one_sentence(module, said):
+    """Of what a user reads: Spark's greeting may be before it, no page of stack is."""
+    *before, sentence = said.splitlines()
+    assert sentence.startswith(f"{module.replace('_', '-')}: ")
+    assert [line for line in before if line.startswith(("\tat ", "Caused by", "Traceback"))] == []
+    assert len(before) <= 6, said
 
 
 @pytest.mark.parametrize("module", ["k2_feed", "k2_lake"])
@@ -78,12 +88,16 @@ def test_a_wrong_password_is_one_sentence(kafka, tmp_path, module):
     code, said = run(module, write_config(tmp_path, describe(kafka)), {"K2_KAFKA__PASSWORD": "no"})
 
     assert code == 1
+    assert_one_sentence(module, said)
     assert "uthentication failed" in said
     assert "password" in said
 
 
 def test_the_whole_pipeline_over_tls_and_no_secret_left_anywhere(kafka, tmp_path):
-    """Frame to Gold in the object store is exact; no file, table, log or command has a secret."""
+    """Frame to Gold in the object store is exact; no file, table, log or command has a secret.
+
+    What is searched is searched for something that is there, too: compressed, nothing would be.
+    """
     require_images("minio")
     password_file = tmp_path / "kafka-password"
     password_file.write_text(kafka.password + "\n")
@@ -96,16 +110,22 @@ def test_the_whole_pipeline_over_tls_and_no_secret_left_anywhere(kafka, tmp_path
             "K2_STORE__ACCESS_KEY": minio.access_key,
             "K2_STORE__SECRET_KEY": minio.secret_key,
         }
-        spark = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": events.as_uri()}
+        spark = {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.compress": "false",
+            "spark.eventLog.dir": events.as_uri(),
+        }
         lines = ["[lake.spark]", *(f'"{key}" = "{value}"' for key, value in spark.items())]
         kafka_lines = describe(kafka, password_file=password_file)
         with Pipeline(home, kafka_lines, store, secrets, lines, trades=3_000) as pipeline:
-            gold = pipeline.wait_until_complete(600)
             commands = list_commands()
+            gold = pipeline.wait_until_complete(600)
+            commands += list_commands()
             assert_exact(gold, pipeline.read_ledger())
             code, said = verify(kafka, home, secrets | store_address(store), password_file)
             assert code == 0, said
         tables = list(read_metadata(LakeHome(home, store)))
+        rows = count_rows_with(LakeHome(home, store), CANARY, "BTC/USD")
     logs = [path for path in [*home.rglob("*"), *events.rglob("*")] if path.is_file()]
 
     assert sum(map(len, gold.values())) > 1_000
@@ -113,8 +133,12 @@ def test_the_whole_pipeline_over_tls_and_no_secret_left_anywhere(kafka, tmp_path
     assert CANARY not in commands
     assert len(tables) > 5
     assert [text for text in tables if CANARY in text] == []
-    assert any(path.parent == events or events in path.parents for path in logs)
+    assert [text for text in tables if "snapshot-id" in text] == tables
+    told = [path for path in logs if events in path.parents and b"k2-lake" in path.read_bytes()]
+    assert told, "an event log in plain text"
     assert [str(path) for path in logs if CANARY.encode() in path.read_bytes()] == []
+    assert {name for name, (secret, _) in rows.items() if secret} == set()
+    assert sum(plain for _, plain in rows.values()) > 1_000
 
 
 def verify(kafka, home, environment, password_file):
@@ -156,12 +180,25 @@ def test_verify_with_a_wrong_password_is_one_sentence(kafka, tmp_path):
 
 
 def list_commands():
-    """Return the command lines of everything that runs under us, as anybody can see them."""
+    """Return every command line of this machine, as anybody can see them."""
     words = []
-    for child in psutil.Process().children(recursive=True):
+    for process in psutil.process_iter():
         with suppress(psutil.Error):
-            words += child.cmdline()
+            words += process.cmdline()
     return " ".join(words)
+
+
+def count_rows_with(home, *texts):
+    """Return, by table, in how many of its rows each text stands, bytes read as text."""
+    found = {}
+    with LakeReader(home) as lake:
+        for name in lake.sql("SELECT name FROM (SHOW TABLES)").to_arrow()["name"].to_pylist():
+            conditions = ", ".join(
+                f"count(*) FILTER (WHERE contains(t::VARCHAR, '{text}'))" for text in texts
+            )
+            row = lake.sql(f"SELECT {conditions} FROM {name} t").to_arrow().to_pylist()[0]
+            found[name] = tuple(row.values())
+    return found
 
 
 def read_metadata(home):
