@@ -1,14 +1,18 @@
 """k2 verify: an exit code that tells, and every fault by its name."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from k2_cli.verify import find_breaches
 from k2_medallion import GOLD_TRADES, LakeHome, bronze_trades, silver_trades
 from k2_medallion.audit import OffsetRange, audit_lake
+from k2_schemas import TradeCodec
+from k2_schemas.testing import make_trade
 from k2_schemas.topics import trades_topic
+from k2_schemas.trade_codec import trade_to_record
 
 NOW = datetime.now(UTC)
 TOPIC = trades_topic("binance")
@@ -18,28 +22,30 @@ TOPIC = trades_topic("binance")
 def trade(append):
     """Return what writes a trade to all layers, at the offset that its number is."""
 
-    def write(number):
-        row = {
-            "message_id": str(number),
-            "trade_id": str(number),
-            "exchange": "BINANCE",
-            "symbol": "BTC/USDT",
-            "source_sequence": number,
-            "timestamp": NOW,
-        }
-        append(bronze_trades("binance"), bronze_row(number))
-        append(silver_trades("binance"), row | {"bronze_ingestion_timestamp": NOW})
+    def write(number, numbered=True):
+        trade = make(number, numbered)
+        row = trade_to_record(trade)
+        append(bronze_trades("binance"), bronze_row(number, trade))
+        append(silver_trades("binance"), row | {"bronze_ingestion_timestamp": NOW, "schema_id": 1})
         append(GOLD_TRADES, row)
 
     return write
 
 
-def bronze_row(offset):
+def make(number, numbered=True):
+    """Return a trade of now; some venues number none."""
+    at_us = (NOW - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    trade = make_trade(number, timestamp_us=at_us)
+    return trade if numbered else structs.replace(trade, source_sequence=None)
+
+
+def bronze_row(offset, trade=None):
     """Return a Bronze row of the one batch."""
     return {
         "topic": TOPIC,
         "partition": 0,
         "offset": offset,
+        "raw_bytes": TradeCodec().encode(trade or make(offset)),
         "ingestion_timestamp": NOW,
         "ingestion_date": NOW.date(),
     }
@@ -65,7 +71,7 @@ def test_a_breach_ends_with_1_and_is_named(run_k2, trade, append):
     assert code == 1
     assert "✗" in out
     assert "partition 0 offset 1" in out
-    assert "2 of " in out
+    assert "3 of " in out
     assert "laws broken" in out
 
 
@@ -81,18 +87,12 @@ def test_a_breach_counts_for_more_than_a_hole(run_k2, trade):
     assert [(hole["first"], hole["last"]) for hole in report["holes"]] == [(3, 4)]
 
 
-def test_holes_alone_end_with_3(run_k2, append, trade):
+def test_holes_alone_end_with_3(run_k2, trade):
     """No row is amiss between the tables: that trades never came is another kind of bad news."""
     trade(1)
     trade(5)
-    append(bronze_trades("binance"), *(bronze_row(offset) for offset in (2, 3, 4)))
-    # Trades of a venue's other kind, without a number.
-    rows = [
-        {"message_id": f"x{n}", "exchange": "BINANCE", "symbol": "BTC/USDT", "timestamp": NOW}
-        for n in (2, 3, 4)
-    ]
-    append(silver_trades("binance"), *(row | {"bronze_ingestion_timestamp": NOW} for row in rows))
-    append(GOLD_TRADES, *rows)
+    for offset in (2, 3, 4):
+        trade(offset, numbered=False)
     code, out, _ = run_k2("verify", "--offline")
 
     assert code == 3
@@ -107,6 +107,23 @@ def test_what_is_not_read_yet_is_a_breach_only_if_strict(trade, tmp_path):
 
     assert find_breaches(report, strict=False) == []
     assert find_breaches(report, strict=True) == [f"{TOPIC}/0: 2 offsets not read yet, from 1"]
+
+
+def test_since_a_day_nothing_older_is_read(run_k2, trade):
+    """Of a lake that has grown old; a day that is none is a usage error."""
+    trade(1)
+    tomorrow = (NOW + timedelta(days=1)).date().isoformat()
+    today = NOW.date().isoformat()
+    laws = {
+        day: {law["name"]: law["expected"] for law in json.loads(out)["laws"]}
+        for day in (today, tomorrow)
+        for code, out, _ in [run_k2("verify", "--offline", "--json", "--since", day)]
+        if code == 0
+    }
+    name = "each trade of silver_binance_trades is there"
+
+    assert (laws[today][name], laws[tomorrow][name]) == (1, 0)
+    assert run_k2("verify", "--since", "yesterday")[0] == 2
 
 
 def test_a_kafka_that_is_silent_is_one_sentence(run_k2, trade, monkeypatch):

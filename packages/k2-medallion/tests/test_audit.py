@@ -387,6 +387,43 @@ def test_bronze_may_keep_an_old_day_that_silver_no_longer_has(rows):
     assert broken(rows.audit()) == set()
 
 
+def age(rows, days, places):
+    """Let the first rows of each table be of a day some days ago, traded and taken in."""
+    back = timedelta(days=days)
+    moments = {
+        BRONZE.name: ("ingestion_timestamp",),
+        SILVER.name: ("bronze_ingestion_timestamp",),
+        DEAD_LETTERS.name: ("error_timestamp",),
+    }
+    for name, count in places.items():
+        for row in rows.tables[name][:count]:
+            for column in moments[name]:
+                row[column] -= back
+            for column in ("ingestion_date", "dlq_date"):
+                if column in row:
+                    row[column] -= back
+
+
+def test_since_a_day_only_what_came_in_from_then_on_is_judged(rows):
+    """A loss of ten days ago is not looked for; one of today is named."""
+    age(rows, 10, {BRONZE.name: 3, SILVER.name: 3})
+    today = NOW.date()
+    lost = rows.tables[BRONZE.name][1]
+    rows.tables[BRONZE.name].remove(lost)
+    for name in rows.tables:
+        rows.write(SPECS[name], *rows.tables[name])
+    kafka = KAFKA | {(TOPIC, 0): OffsetRange(0, 7)}
+
+    assert broken(audit_lake(rows.home, lambda _: kafka)) == {BRONZE.name, SILVER.name}
+    report = audit_lake(rows.home, lambda _: kafka, since=today)
+    assert report.breaches == []
+    assert {law.name: law.expected for law in report.laws}["each record is there once"] > 0
+
+    rows.write(SILVER, silver_row(make_minute(77), NOW + timedelta(seconds=1)))
+    found = audit_lake(rows.home, lambda _: kafka, since=today)
+    assert broken(found) == {SILVER.name, GOLD_TRADES.name}
+
+
 def test_a_dead_letter_of_a_day_that_bronze_retired_is_no_breach(rows):
     """Judged after midnight, or by a replay a week later: it died on a younger day."""
     retire(rows.home, BRONZE, 7)

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -218,6 +218,10 @@ def verify(
     offline: Annotated[
         bool, typer.Option("--offline", help="Compare the tables alone, without Kafka.")
     ] = False,
+    since: Annotated[
+        datetime | None,
+        make_time_option("--since", "Read only what came in from this day on, UTC if bare."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="What is not read yet is a breach too.")
     ] = False,
@@ -238,7 +242,8 @@ def verify(
 
     client = {} if offline else read_client_settings(os.environ)
     asked = None if offline else partial(read_offset_ranges, bootstrap, client=client)
-    report = audit_lake(open_home(home), asked, read_frame_ids=read_frame_ids)
+    day = None if since is None else since.astimezone(UTC).date()
+    report = audit_lake(open_home(home), asked, read_frame_ids=read_frame_ids, since=day)
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
@@ -87,16 +88,18 @@ def audit_lake(
     read_ranges: ReadRanges | None = None,
     *,
     read_frame_ids: ReadFrameIds | None = None,
+    since: date | None = None,
 ) -> AuditReport:
     """Audit a home; `read_ranges` is asked once for its topics, after the tables have been read.
 
     In this order, because Kafka is ahead of the tables and never behind. Without it only the tables
     are compared with each other. Without `read_frame_ids` a trade that the feed could not decode
-    counts as one that never came. Days that retention has removed are excused.
+    counts as one that never came. Days that retention has removed are excused; with `since` only
+    what came in, or was traded, from that day (UTC) on is judged, and nothing older is read.
     Raises `CatalogError` where there is no lake, `QueryError` when maintenance has replaced a file
     meanwhile: ask again.
     """
-    with FrozenLake(home) as lake:
+    with FrozenLake(home, since) as lake:
         topics = [*map(trades_topic, lake.exchanges), DEADLETTER_TOPIC]
         ranges = None if read_ranges is None else read_ranges(topics)
         places = list(_audit_topics(lake, ranges))

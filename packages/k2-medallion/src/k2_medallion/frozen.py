@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
@@ -25,7 +27,7 @@ from .errors import QueryError
 from .lake import Lake
 from .published import walk_published, written_key
 from .result import translate_errors
-from .scan import quote_name, scan_sql
+from .scan import is_from, quote_day, quote_name, scan_sql
 from .tables import (
     GOLD_CANDLES,
     GOLD_TRADES,
@@ -49,10 +51,12 @@ class FrozenLake:
 
     Every table is there by its name. `bronze_<x>_judged` is Bronze without the batches that Silver
     lacks, `silver_<x>_promoted` Silver without those that Gold lacks, and `gold_<x>_before`, if the
-    candles lack the exchange's newest batch, Gold without that. Use it as a context manager.
+    candles lack the exchange's newest batch, Gold without that. With `since` there is only what
+    came in, or was traded, from that day on. Use it as a context manager.
     """
 
-    def __init__(self, home: LakeHome) -> None:
+    def __init__(self, home: LakeHome, since: date | None = None) -> None:
+        self._since = since
         self._lake = Lake(home)
         self._duck = _connect(home.file_io)
         self._seen: set[str] = set()
@@ -81,10 +85,16 @@ class FrozenLake:
         """Return whether there is something by this name."""
         return name in self._seen
 
+    @property
+    def since(self) -> date:
+        """From which day on there is anything here."""
+        return self._since or date.min
+
     def find_horizon(self, spec: TableSpec) -> date:
         """Return the day from which on a table has all of its rows, as retention has told."""
         table = self._tables.get(spec.name)
-        return date.min if table is None else read_horizon(table)
+        told = date.min if table is None else read_horizon(table)
+        return max(told, self.since)
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Return a query's rows; it must be one that gives few."""
@@ -132,8 +142,11 @@ class FrozenLake:
             self._show(f"gold_{exchange}_before", gold, newest.parent_id)
 
     def _show(self, name: str, table: Table, snapshot_id: int | None) -> None:
-        rows = scan_sql(table.schema(), plan_data_files(table, snapshot_id))
-        self._duck.execute(f"CREATE VIEW {quote_name(name)} AS {rows}")
+        condition, where = _select_since(table, self._since)
+        rows = scan_sql(table.schema(), plan_data_files(table, snapshot_id, condition))
+        self._duck.execute(
+            f"CREATE VIEW {quote_name(name)} AS SELECT * FROM ({rows}) WHERE {where}"
+        )
         self._seen.add(name)
 
 
@@ -166,6 +179,25 @@ def find_cut(source: Table, target: Table, exchange: str, flows: tuple[str, str]
             "their way; let k2-lake finish them, then ask again"
         )
     return Cut(cut, pending)
+
+
+_TIMES = ("ingestion_date", "bronze_ingestion_timestamp", "dlq_date", "timestamp", "start")
+"""The columns that say when rows came in or were traded; a table has one of them, Silver two."""
+
+
+def _select_since(table: Table, since: date | None) -> tuple[BooleanExpression, str]:
+    """Return which rows are of a day or of a later one: for planning, and as SQL."""
+    names = [field.name for field in table.schema().fields if field.name in _TIMES]
+    if since is None or not names:
+        return AlwaysTrue(), "true"
+    day = since.isoformat()
+    time = datetime.combine(since, datetime.min.time(), UTC).isoformat()
+    bounds = [
+        (name, day if name.endswith("_date") else time, f'"{name}" >= {quote_day(since)}')
+        for name in names
+    ]
+    conditions: list[BooleanExpression] = [is_from(name, bound) for name, bound, _ in bounds]
+    return reduce(Or, conditions), " OR ".join(where for *_, where in bounds)
 
 
 def _connect(io: FileIO) -> duckdb.DuckDBPyConnection:

@@ -109,7 +109,7 @@ def judge_gold(lake: FrozenLake, exchange: str) -> Iterator[Law]:
         f"""
 SELECT s.*, g.message_id IS NOT NULL AS found
 FROM (SELECT message_id, any_value(symbol) AS symbol, any_value(trade_id) AS trade_id
-  FROM {silver}_promoted GROUP BY 1) s
+  FROM {silver}_promoted WHERE "timestamp" >= {quote_day(lake.since)} GROUP BY 1) s
 LEFT JOIN (SELECT DISTINCT message_id FROM {gold} WHERE {own}) g USING (message_id)""",
         "NOT found",
         trade,

@@ -89,6 +89,11 @@ def is_within(column: str, window: Window) -> BooleanExpression:
     return condition
 
 
+def is_from(column: str, bound: str) -> BooleanExpression:
+    """Return, for planning, the condition that a date or time is not before a bound (ISO 8601)."""
+    return _compare(GreaterThanOrEqual, column, bound)
+
+
 def is_equal_sql(column: str, value: str | None) -> str:
     """Return the SQL condition that a column has this text; None asks for nothing."""
     return "true" if value is None else f"{quote_name(column)} = {quote_text(value)}"
