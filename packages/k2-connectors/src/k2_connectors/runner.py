@@ -161,6 +161,7 @@ class Runner:
         while self._has_reader and self.core.missing and time.monotonic() < deadline_s:
             self._perform(self.core.act(time.monotonic_ns()))
             await asyncio.sleep(_BEAT_S)
+            self._emit(self.core.finish())  # what had no room a moment ago may be a gap by now
         for task in self._running:
             task.cancel()
 

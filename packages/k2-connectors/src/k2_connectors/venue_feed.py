@@ -280,6 +280,8 @@ class VenueFeed:
 
     def note_lost(self, trade: Trade) -> None:
         """Note that a trade passed on was dropped behind us; `fetch_lost` asks for it again."""
+        if trade.pair not in self.lines.pairs:
+            return  # left meanwhile: nothing of it is missed
         trade_id = trade.source_sequence or 0
         holes = self._lost.setdefault(trade.pair, [])
         if holes and holes[-1].last_id + 1 == trade_id:
