@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -268,52 +269,38 @@ def test_nobody_reading_is_a_hole_that_is_filled_later():
     assert trades_of(events) == ledger_of(exchange)
 
 
+async def stop_unread(exchange: LiveExchange, **options: Any) -> tuple[list[object], int, int]:
+    """Let nobody read 100 trades, of which 30 have room, then stop.
+
+    Returns what comes out, and what is missing before it was stopped and at the end.
+    """
+    async with (
+        exchange.serve() as url,
+        TradeFeed([Binance(["BTC/USDT"], url)], max_pending_bytes=30 * 1024, **options) as feed,
+    ):
+        await until(lambda: bool(exchange.sockets))
+        await exchange.trade(100)
+        await until(lambda: feed.stats()["binance"].trades == 100)
+        before = feed.stats()["binance"].missing
+        feed.stop()
+        events: list[object] = [event async for event in feed]
+        return events, before, feed.stats()["binance"].missing
+
+
 def test_trades_that_were_let_go_are_missing_until_they_are_fetched():
     """Nobody reads, and then the feed ends: what it let go it does not call complete."""
     exchange = LiveExchange(limited=10**6)
-    events: list[object] = []
+    events, before, missing = asyncio.run(stop_unread(exchange, drain_s=0.3))
 
-    async def play() -> int:
-        async with (
-            exchange.serve() as url,
-            TradeFeed(
-                [Binance(["BTC/USDT"], url)], max_pending_bytes=30 * 1024, drain_s=0.3
-            ) as feed,
-        ):
-            await until(lambda: bool(exchange.sockets))
-            await exchange.trade(100)
-            await until(lambda: feed.stats()["binance"].trades == 100)
-            assert feed.stats()["binance"].missing >= 70
-            feed.stop()
-            async for event in feed:
-                events.append(event)
-            return feed.stats()["binance"].missing
-
-    missing = asyncio.run(play())
+    assert before >= 70
     assert len(trades_of(events)) + missing == 100
     assert [event for event in events if isinstance(event, Gap)] == []
 
 
 def test_without_backfill_trades_that_were_let_go_are_gaps():
     """At the end too: nobody will fetch them."""
-    exchange = LiveExchange()
-    events: list[object] = []
+    events, _, _ = asyncio.run(stop_unread(LiveExchange(), backfill=False))
 
-    async def play() -> None:
-        async with (
-            exchange.serve() as url,
-            TradeFeed(
-                [Binance(["BTC/USDT"], url)], max_pending_bytes=30 * 1024, backfill=False
-            ) as feed,
-        ):
-            await until(lambda: bool(exchange.sockets))
-            await exchange.trade(100)
-            await until(lambda: feed.stats()["binance"].trades == 100)
-            feed.stop()
-            async for event in feed:
-                events.append(event)
-
-    asyncio.run(play())
     lost = sum(event.count for event in events if isinstance(event, Gap))
     assert lost >= 70
     assert len(trades_of(events)) + lost == 100

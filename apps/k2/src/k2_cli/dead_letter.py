@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from k2_medallion import DEAD_LETTERS, GOLD_TRADES, LakeReader, bronze_trades
 from k2_medallion.tables import find_exchanges
+from k2_medallion.time_range import DEDUP_SLACK
 from k2_schemas import FileRegistry, SchemaError, TradeCodec, compile, parse_frame
 from k2_schemas.topics import trades_topic
 
-_SLACK_US = 1_000_000
-"""REST and socket may give the same trade times that differ in their last digits."""
+_SLACK_US = DEDUP_SLACK // timedelta(microseconds=1)
 
 _COLUMNS = ", ".join(name for name in DEAD_LETTERS.column_names if name != "dlq_date")
 

@@ -21,7 +21,6 @@ from .sequencer import HOLD_NS, MAX_HELD, Sequencer
 from .silence import Silence
 from .venue import Venue
 
-_SERVER_ERROR = 500
 _LEAST_HELD = 500
 
 
@@ -220,10 +219,6 @@ class Continuity:
         """
         if self._backfill.take_dropped():
             return Outcome([], [])
-        if response.status >= _SERVER_ERROR:
-            # The venue is unwell: that says nothing about what it has.
-            self._backfill.fail(now_ns)
-            return Outcome([], [], problem=f"HTTP status {response.status}")
         asked = self._backfill.fetching
         assert asked is not None, "an answer without a request"
         sequencer = self._sequencers[asked.pair]

@@ -31,7 +31,7 @@ Room = Callable[[], Coroutine[None, None, None]]
 class Runner:
     """Runs one venue until it is told to stop, and gives every event to `sink` as it happens.
 
-    Sockets are read as fast as they deliver; with `room` only when that has returned.
+    Sockets are read as fast as they deliver, and as `room` lets them.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Runner:
         sink: Sink,
         transport: Transport | None = None,
         rest: Rest | None = None,
-        room: Room | None = None,
         *,
+        room: Room,
         drain_s: float = DRAIN_S,
     ) -> None:
         self.core = core
@@ -119,8 +119,7 @@ class Runner:
             if heard >= _YIELD_EVERY_FRAMES:
                 heard = 0
                 await asyncio.sleep(0)
-                if self._room is not None:
-                    await self._room()
+                await self._room()
 
     async def _send(self, line: int, frame: str) -> None:
         connection = self._connections.get(line)

@@ -107,7 +107,7 @@ class TradeFeed:
                 partial(self._take, core.venue.name),
                 transport,
                 rest,
-                self._wait_for_room,
+                room=self._wait_for_room,
                 drain_s=drain_s,
             )
             for core in self._cores.values()

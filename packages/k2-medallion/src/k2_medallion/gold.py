@@ -16,11 +16,8 @@ from pyspark.sql import functions as F
 from .data_files import plan_data_files
 from .duck import open_duck
 from .scan import is_equal, is_equal_sql, is_within, is_within_sql, scan_sql
-from .time_range import TimeRange, from_micros, merge_ranges
+from .time_range import DEDUP_SLACK, TimeRange, from_micros, merge_ranges
 from .window import Window
-
-DEDUP_SLACK = timedelta(seconds=1)
-"""REST and socket may give the same trade times that differ in their last digits."""
 
 _HOUR_US = 3_600_000_000
 

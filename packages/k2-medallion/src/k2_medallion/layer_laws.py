@@ -40,6 +40,12 @@ def judge_verdicts(lake: FrozenLake, exchange: str) -> Iterator[Law]:
     since = max(lake.find_horizon(spec) for spec in (silver_trades(exchange), DEAD_LETTERS))
     kept = f"""batch::DATE >= {quote_day(since)} AND (batch::DATE >= {quote_day(horizon)}
   OR batch::DATE IN (SELECT ingestion_date FROM {bronze}))"""
+    yield _judge_counts(lake, bronze, silver, own, kept)
+    yield _judge_bytes(lake, bronze, silver, own, kept)
+    yield _judge_dead(lake, bronze, own, horizon)
+
+
+def _judge_counts(lake: FrozenLake, bronze: str, silver: str, own: str, kept: str) -> Law:
     batches = f"""
 SELECT batch, coalesce(read.n, 0) AS held, coalesce(accepted.n, 0) AS accepted,
   coalesce(dead.n, 0) AS dead
@@ -52,20 +58,22 @@ FULL JOIN (
   FROM {bronze}_judged b JOIN {own} d ON {_PLACE} GROUP BY 1
 ) dead USING (batch)
 WHERE {kept}"""
-    wrong = "held <> accepted + dead"
-    yield _judge(
+    return _judge(
         lake,
         Law(silver, f"each batch of {bronze} is accepted or dead, row by row", 0, 0),
         batches,
-        wrong,
+        "held <> accepted + dead",
         "'batch ', batch, ': ', held, ' rows, ', accepted, ' in Silver, ', dead, ' dead'",
     )
+
+
+def _judge_bytes(lake: FrozenLake, bronze: str, silver: str, own: str, kept: str) -> Law:
     accepted = f"""
 SELECT raw_bytes, ingestion_timestamp AS batch
 FROM {bronze}_judged b ANTI JOIN {own} d ON {_PLACE} WHERE {kept}"""
     lake.register(f"{bronze}_sums", sum_bronze(lake, accepted))
     made = f"SELECT *, bronze_ingestion_timestamp AS batch FROM {silver} WHERE {kept}"
-    yield _judge(
+    return _judge(
         lake,
         Law(silver, f"each batch is what its bytes in {bronze} say, field by field", 0, 0),
         f"""
@@ -74,6 +82,9 @@ FROM ({sum_silver_sql(made)}) s FULL JOIN {bronze}_sums b USING (batch)""",
         "NOT found",
         "'batch ', batch",
     )
+
+
+def _judge_dead(lake: FrozenLake, bronze: str, own: str, horizon: date) -> Law:
     # What was judged after midnight died on another day than it came in: its offset tells.
     homeless = f"""
 SELECT d.*, b.topic IS NOT NULL AND b.raw_bytes IS NOT DISTINCT FROM d.raw_record AS found
@@ -83,7 +94,7 @@ LEFT JOIN (
   WHERE ingestion_date >= {quote_day(horizon)} GROUP BY ALL
 ) whole ON d.kafka_topic = whole.topic AND d.kafka_partition = whole.partition
 WHERE b.topic IS NOT NULL OR d.kafka_offset >= whole.first OR {str(horizon == date.min).lower()}"""
-    yield _judge(
+    return _judge(
         lake,
         Law(DEAD_LETTERS.name, f"each dead letter of {bronze} is there, byte for byte", 0, 0),
         homeless,

@@ -9,6 +9,9 @@ from typing import NamedTuple
 MOST_RANGES = 32
 """Ranges that a plan names one by one; a batch over more of them is read as fewer, wider ones."""
 
+DEDUP_SLACK = timedelta(seconds=1)
+"""REST and socket may give the same trade times that differ in their last digits."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
