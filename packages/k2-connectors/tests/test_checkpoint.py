@@ -65,19 +65,6 @@ def test_a_pair_begins_with_its_first_trade_whatever_is_acknowledged_first():
     assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
 
 
-def test_a_dead_letter_that_overtakes_the_first_trades_does_not_move_the_beginning():
-    """It is acknowledged before they are handed over; killed then, they must be fetched."""
-    marks = Watermarks()
-    assert marks.begin_dead("binance", "BTCUSDT", 6)
-    marks.settle_gap("binance", "BTCUSDT", 6, 6)
-    assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
-    assert [marks.begin([make_trade(n)]) for n in (5, 7)] == [True, False]
-    assert marks.positions()["binance"]["BTCUSDT"].trade_id == 4
-    marks.settle([make_trade(5)])
-
-    assert marks.positions()["binance"]["BTCUSDT"].trade_id == 6
-
-
 def test_a_pair_that_was_left_begins_anew():
     """Neither what is acknowledged late nor what it had before says where it is safe."""
     marks = Watermarks(POSITIONS)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from k2_connectors.event import BACKFILL, ORIGIN
 from k2_connectors.rest import Hole
 from k2_connectors.sequencer import HOLD_NS, LEAP, Sequencer
 from k2_schemas import Trade
@@ -144,6 +145,80 @@ def test_a_lone_id_far_ahead_does_not_move_the_sequence():
     assert ids(sequencer.release(HOLD_NS)) == [5 + LEAP * 2]
     assert feed(sequencer, 6, 7) == [6, 7]
     assert sequencer.holes == ()
+
+
+def test_a_lone_id_far_ahead_that_was_dropped_behind_us_may_come_again():
+    """It is no hole of a sequence that has not come so far; nor may it be taken for delivered."""
+    sequencer = Sequencer("P", 5)
+    feed(sequencer, 5, 5 + LEAP * 2)
+    sequencer.release(HOLD_NS)
+
+    assert sequencer.reopen(Hole("P", 5 + LEAP * 2, 5 + LEAP * 2)) is None
+    assert sequencer.reopen(Hole("P", 5, 5 + LEAP * 2)) == Hole("P", 5, 5)
+    feed(sequencer, 5 + LEAP * 2, now_ns=HOLD_NS)
+    assert ids(sequencer.release(HOLD_NS * 2)) == [5 + LEAP * 2]
+
+
+def test_a_lone_id_far_ahead_is_not_lost_with_what_is_given_up_around_it():
+    """It has gone on: a gap must not name it."""
+    sequencer = Sequencer("P", 5)
+    stray = 5 + LEAP * 2
+    feed(sequencer, stray)
+    sequencer.release(HOLD_NS)
+    feed(sequencer, stray + 2, stray + 3, now_ns=HOLD_NS)
+    sequencer.release(HOLD_NS * 2)
+    late, lost = sequencer.close(Hole("P", 5, stray + 1))
+
+    assert (late, [(h.first_id, h.last_id) for h in lost]) == (
+        [],
+        [(5, stray - 1), (stray + 1, stray + 1)],
+    )
+
+
+def test_an_id_of_what_is_no_trade_begins_nothing():
+    """Read of a broken frame, it may be any number, and everything below it would be known."""
+    sequencer = Sequencer("P")
+    assert sequencer.accept_dead(10**18, 0) == []
+    assert sequencer.release(HOLD_NS) == []
+    feed(sequencer, 7, now_ns=HOLD_NS)
+
+    assert ids(sequencer.release(HOLD_NS * 2)) == [7]
+    assert (sequencer.next_id, sequencer.holes, sequencer.held) == (8, (), 0)
+
+
+def test_a_live_trade_that_came_late_stands_in_for_a_row_that_is_none():
+    """The venue has it in two ways, and one of them is good."""
+    sequencer = Sequencer("P", 5)
+    feed(sequencer, 8)
+    sequencer.release(HOLD_NS)
+    feed(sequencer, 6)
+    found = sequencer.fill_dead(6)
+
+    assert isinstance(found, Trade)
+    assert (found.source_sequence, found.vendor_data[ORIGIN]) == (6, BACKFILL)
+    assert [sequencer.fill_dead(n) for n in (6, 5, 99)] == [False, True, False]
+    assert sequencer.holes == (Hole("P", 7, 7),)
+
+
+@pytest.mark.parametrize("count", [50, 1000])
+def test_what_rest_brought_and_the_socket_repeats_is_known(count: int):
+    """A socket that stalled while REST answered, and the snapshot of the next one."""
+    sequencer = Sequencer("P", 5, last_us=1_000_004)
+    later = [make_trade(n, timestamp_us=n * 10_000_000) for n in range(5, 5 + count)]
+    sequencer.skip_to(4 + count)
+    assert all(sequencer.fill(one) for one in later)
+
+    assert [sequencer.accept(one, 0) for one in later] == [[]] * count
+    assert sequencer.duplicates == count
+
+
+def test_what_an_earlier_run_had_as_dead_letters_is_known():
+    """They have no time, so the position's is older than they are."""
+    sequencer = Sequencer("P", 10_161, last_us=1_000_000)
+
+    assert feed(sequencer, *range(10_000, 10_161), now_ns=0) == []
+    later = [make_trade(n, timestamp_us=60_000_000) for n in range(10_100, 10_161)]
+    assert [sequencer.accept(one, 0) for one in later] == [[]] * 61
 
 
 def test_ids_that_go_on_far_ahead_are_a_jump():

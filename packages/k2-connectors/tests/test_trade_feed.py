@@ -25,6 +25,8 @@ from k2_connectors import (
     Feed,
     Gap,
     Position,
+    RestRequest,
+    RestResponse,
     SubscriptionRejectedError,
     TradeFeed,
     VenueTwiceError,
@@ -334,6 +336,42 @@ def test_dead_letters_are_bounded_by_not_reading():
 
     asyncio.run(play())
     assert [e.frame.decode() for e in events if isinstance(e, DeadLetter)] == frames
+
+
+class DeadRest:
+    """A REST whose rows have numbers, and nothing else that a trade needs."""
+
+    pages = 0
+
+    async def get(self, request: RestRequest) -> RestResponse:
+        """A full page of rows of a kB from the first id that was asked for."""
+        self.pages += 1
+        first_id = int(request.cursor)
+        rows = [{"id": first_id + n, "junk": "x" * 1000} for n in range(1000)]
+        return RestResponse(200, {}, json.dumps(rows).encode())
+
+
+def test_dead_rows_are_bounded_by_not_asking():
+    """What REST has and nobody can read is as large, and comes as fast as it is asked for."""
+    exchange, rest = LiveExchange(), DeadRest()
+
+    async def play() -> None:
+        async with (
+            exchange.serve() as url,
+            TradeFeed(
+                [Binance(["BTC/USDT"], url)],
+                positions={"binance": {"BTCUSDT": Position(0, 1)}},
+                max_pending_bytes=5_000_000,
+                rest=rest,
+            ) as feed,
+        ):
+            await until(lambda: feed.pending_bytes > 5_000_000)
+            await asyncio.sleep(1)
+            assert feed.pending_bytes < 10_000_000, "and the page under way"
+            pages = rest.pages
+            await collect(feed, [], lambda: rest.pages > pages)
+
+    asyncio.run(play())
 
 
 def is_letter(event: object) -> bool:

@@ -20,7 +20,7 @@ from k2_connectors import (
     WebSocketTransport,
     open_transport,
 )
-from k2_connectors.picows_transport import MAX_UNREAD_BYTES, PicowsTransport
+from k2_connectors.picows_transport import PicowsTransport
 from k2_connectors.testing import (
     Ledger,
     MarketModel,
@@ -28,7 +28,7 @@ from k2_connectors.testing import (
     ReplayExchange,
     play_model,
 )
-from k2_connectors.transport import MAX_FRAME_BYTES
+from k2_connectors.transport import MAX_FRAME_BYTES, MAX_UNREAD_BYTES
 
 DEADLINE_S = 15.0
 TEXT, CONTINUATION, FIN, COMPRESSED = 0x1, 0x0, 0x80, 0x40
@@ -270,10 +270,13 @@ def test_pings_are_answered_while_frames_are_read(transport: Transport):
     assert read_all(transport, converse)[:-1] == [b"0", b"1", b"2"]
 
 
-def test_a_reader_that_stops_holds_the_sender_and_loses_nothing(transport: Transport):
+@pytest.mark.parametrize("frame_bytes", [10_000, 500_000])
+def test_a_reader_that_stops_holds_the_sender_and_loses_nothing(
+    transport: Transport, frame_bytes: int
+):
     """Memory is bounded by what waits unread, and everything is there once it is read."""
-    content = b"x" * 10_000
-    count = 10 * MAX_UNREAD_BYTES // len(content)
+    content = b"x" * frame_bytes
+    count = 20 * MAX_UNREAD_BYTES // len(content)
     sent = 0
 
     async def converse(socket: ServerConnection) -> None:

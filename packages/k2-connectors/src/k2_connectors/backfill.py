@@ -12,12 +12,10 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .rest import Hole, RestLimit, RestPage, RestRequest
+from .rest import OPEN_END, Hole, RestLimit, RestPage, RestRequest
 from .venue import Venue
 
 MAX_BACKFILL_TRADES = 5_000_000
-OPEN_END = 2**63 - 1
-"""Last id of a probe: whatever the venue has from the first id on."""
 _NS = 1_000_000_000
 _FIRST_DELAY_S = 1.0
 _LONGEST_DELAY_S = 60.0
@@ -95,7 +93,8 @@ class Backfill:
 
     def check(self, pair: str) -> None:
         """Queue one look whether the venue knows a pair at all; it asks for no trade."""
-        self.add(existence_of(pair))
+        hole = existence_of(pair)
+        self._queue(_Errand(hole, self._venue.first_request(hole)))
 
     def is_checking(self, pair: str) -> bool:
         """Tell whether a look of `check` has neither been answered nor failed."""

@@ -107,27 +107,12 @@ class Watermarks:
             key, trade_id = (first.exchange, first.vendor_data["pair"]), first.source_sequence or 0
             start = self._starts.get(key)
             if key not in self._by_key or (start is not None and trade_id <= start):
-                begun |= self._begin(key, Position(trade_id - 1, first.timestamp_us - 1))
+                self._left.discard(key)
+                self._starts[key] = trade_id - 1
+                position = Position(trade_id - 1, first.timestamp_us - 1)
+                self._by_key.setdefault(key, Watermark()).begin(position)
+                begun = True
         return begun
-
-    def begin_dead(self, venue: str, pair: str, trade_id: int) -> bool:
-        """Note that a trade is on its way as a dead letter; see `begin`.
-
-        It overtakes the live trades that are held, so a trade with a lower id may begin later.
-        """
-        return self._begin((venue.upper(), pair), Position(trade_id - 1, 0))
-
-    def _begin(self, key: tuple[str, str], position: Position) -> bool:
-        start = self._starts.get(key)
-        if start is None:
-            if key in self._by_key:
-                return False
-        elif position.trade_id >= start:
-            return False
-        self._left.discard(key)
-        self._starts[key] = position.trade_id
-        self._by_key.setdefault(key, Watermark()).begin(position)
-        return True
 
     def settle(self, trades: Iterable[Trade]) -> None:
         """Note that Kafka has acknowledged trades."""

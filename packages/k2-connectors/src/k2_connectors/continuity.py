@@ -7,17 +7,18 @@ what comes out is what the exchange sent, in order within an origin, and a `Gap`
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from k2_schemas import Trade
 
-from .backfill import MAX_BACKFILL_TRADES, OPEN_END, Backfill, existence_of
+from .backfill import MAX_BACKFILL_TRADES, Backfill, existence_of
 from .checkpoint import Position
 from .errors import SubscriptionRejectedError
 from .event import Gap
-from .rest import DeadRow, Hole, RestPage, RestRequest, RestResponse
-from .sequencer import HOLD_NS, MAX_HELD, Sequencer
+from .rest import OPEN_END, DeadRow, Hole, RestPage, RestRequest, RestResponse
+from .sequencer import HOLD_NS, LEAP, MAX_HELD, Sequencer
 from .silence import Silence
 from .venue import Venue
 
@@ -164,6 +165,11 @@ class Continuity:
         passed = sequencer.accept(trade, now_ns)
         return passed + self._release(sequencer, now_ns) if sequencer.is_full else passed
 
+    def has_begun(self, pair: str) -> bool:
+        """Tell whether it is known where a pair's trades begin: with its first good one."""
+        sequencer = self._sequencers.get(pair)
+        return sequencer is not None and sequencer.next_id is not None
+
     def accept_dead(self, pair: str, trade_id: int, now_ns: int) -> list[Trade]:
         """Note that a trade came that no trade can be made of; return what may go on."""
         sequencer = self._sequencers.get(pair)
@@ -177,9 +183,9 @@ class Continuity:
     def note_lost(self, hole: Hole) -> None:
         """Note that trades that had gone on were dropped by whoever took them: fetch them again."""
         sequencer = self._sequencers.get(hole.pair)
-        if sequencer is not None:
-            sequencer.reopen(hole)
-            self._ask_for(sequencer, hole)
+        missing = None if sequencer is None else sequencer.reopen(hole)
+        if sequencer is not None and missing is not None:
+            self._ask_for(sequencer, missing)
 
     def tick(self, now_ns: int) -> Outcome:
         """Let time pass: return what has been held long enough, and gaps that are certain."""
@@ -229,9 +235,9 @@ class Continuity:
             return Outcome([], [])
         is_probe = asked.last_id == OPEN_END
         probed_from = sequencer.next_id or 0
-        followers = sequencer.skip_to(_newest_id(page)) if is_probe else []
+        followers = sequencer.skip_to(_newest_id(page, probed_from)) if is_probe else []
         filled = [trade for trade in page.trades if sequencer.fill(trade)]
-        dead = [row for row in page.dead if sequencer.fill_dead(row.trade_id)]
+        dead = _fill_dead(sequencer, page.dead, filled)
         if is_probe:
             missing = [asked] if page.next is not None else []
         else:
@@ -242,8 +248,8 @@ class Continuity:
             for hole in sequencer.holes:
                 if hole.first_id >= probed_from:
                     self._ask_for(sequencer, hole)
-            if filled:
-                self._silences[asked.pair].find()
+            if filled and page.next is None:
+                self._silences[asked.pair].find()  # once, however many pages it took
         elif done is not None:
             late, lost = sequencer.close(done)
             filled += late
@@ -300,9 +306,27 @@ def refuse_unknown(venue: str, pair: str, page: RestPage) -> None:
         raise SubscriptionRejectedError(venue, reason, [pair])
 
 
-def _newest_id(page: RestPage) -> int:
-    ids = [trade.source_sequence or 0 for trade in page.trades]
-    return max([*ids, *(row.trade_id for row in page.dead)], default=0)
+def _fill_dead(sequencer: Sequencer, rows: Iterable[DeadRow], filled: list[Trade]) -> list[DeadRow]:
+    """Return the rows that were missing; a live trade that came late stands in for its row."""
+    dead: list[DeadRow] = []
+    for row in rows:
+        found = sequencer.fill_dead(row.trade_id)
+        if isinstance(found, Trade):
+            insort(filled, found, key=lambda trade: trade.source_sequence or 0)
+        elif found:
+            dead.append(row)
+    return dead
+
+
+def _newest_id(page: RestPage, next_id: int) -> int:
+    """Return the newest id of a page that may be believed, at least the one before `next_id`."""
+    ids = {trade.source_sequence or 0 for trade in page.trades}
+    ids.update(row.trade_id for row in page.dead)
+    newest = next_id - 1
+    for trade_id in sorted(ids):
+        if trade_id - newest <= LEAP or trade_id + 1 in ids:
+            newest = max(newest, trade_id)
+    return newest
 
 
 def _open_sequencer(pair: str, position: Position | None, hold_ns: int, max_held: int) -> Sequencer:

@@ -194,9 +194,6 @@ class Feed:
     async def _put(self, event: Event) -> None:
         """Publish what is no trade, or log it."""
         if isinstance(event, DeadLetter):
-            for pair, trade_id in event.ids:
-                if self._marks.begin_dead(event.venue, pair, trade_id):
-                    self._save(force=True)
             await self._put_letter(event)
         elif isinstance(event, Gap):
             self._marks.settle_gap(event.venue, event.pair, event.first_id, event.last_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import Future
@@ -47,7 +48,11 @@ class UrllibRest:
         then, may neither hold up a feed that stops nor keep what is asked after it waiting.
         """
         answer: Future[RestResponse] = Future()
-        Thread(target=self._settle, args=(answer, request), name="k2-rest", daemon=True).start()
+        thread = Thread(target=self._settle, args=(answer, request), name="k2-rest", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ConnectionLostError(request.url, str(error)) from error
         try:
             async with asyncio.timeout(2 * self._timeout_s):
                 return await asyncio.wrap_future(answer)
@@ -68,8 +73,9 @@ class UrllibRest:
         headers = {"User-Agent": "k2-connectors", **request.headers}
         call = urllib.request.Request(request.url, headers=headers)  # noqa: S310  # checked above
         try:
+            deadline_s = time.monotonic() + 2 * self._timeout_s
             with self._open(call) as answer:
-                return _read_response(answer)
+                return _read_response(answer, deadline_s)
         except (OSError, ValueError, HTTPException) as error:
             raise ConnectionLostError(request.url, str(error) or type(error).__name__) from error
 
@@ -84,11 +90,18 @@ class UrllibRest:
         return answer
 
 
-def _read_response(answer: HTTPResponse | urllib.error.HTTPError) -> RestResponse:
-    body = answer.read(MAX_BODY_BYTES)
+def _read_response(
+    answer: HTTPResponse | urllib.error.HTTPError, deadline_s: float
+) -> RestResponse:
+    body = bytearray()
+    while len(body) < MAX_BODY_BYTES and (part := answer.read1(MAX_BODY_BYTES - len(body))):
+        body += part
+        if time.monotonic() > deadline_s:
+            # Nobody waits any more: a byte now and then would keep the thread and the socket.
+            raise TimeoutError("no whole answer in time")
     headers = {name.lower(): value for name, value in answer.headers.items()}
     promised = headers.get("content-length", "")
     # Python says nothing when it was asked for so many bytes and the connection ends before.
     if promised.isdecimal() and len(body) < min(int(promised), MAX_BODY_BYTES):
-        raise IncompleteRead(body, int(promised) - len(body))
-    return RestResponse(answer.status or 0, headers, body)
+        raise IncompleteRead(bytes(body), int(promised) - len(body))
+    return RestResponse(answer.status or 0, headers, bytes(body))

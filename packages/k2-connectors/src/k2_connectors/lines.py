@@ -21,6 +21,8 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 30.0
 STEADY_S = 30.0
 """A line that has been live this long has recovered: the next failure counts as the first."""
+BORNE_S = 600.0
+"""How long a venue may refuse what it has acknowledged before."""
 ROTATE_AFTER_S = (20 * 3600.0, 23 * 3600.0)
 """Binance ends every connection after 24 hours; jitter keeps many feeds from moving at once."""
 TOKENS = 10
@@ -70,7 +72,9 @@ class Lines:
         self._rotate_ns: dict[int, int] = {}
         self._retiring: set[int] = set()
         self._acknowledged: set[str] = set()
-        """Pairs that the venue has acknowledged, on whichever line."""
+        """Pairs in force that the venue has acknowledged, on whichever line."""
+        self._refused_ns: int | None = None
+        """When it first refused one of them, if no line has become live since."""
         self._next_line = 0
         self._next_url = 0
         self._failures = 0
@@ -102,9 +106,22 @@ class Lines:
         session = self._sessions.get(line)
         return set() if session is None else session.asked
 
-    def is_first_asking(self, line: int) -> bool:
-        """Tell whether a line waits for an acknowledgement that no line has ever had."""
-        return not self._acknowledged.issuperset(self.asked(line))
+    def bears(self, pairs: Collection[str], now_ns: int) -> bool:
+        """Tell whether a refusal of `pairs` is to be borne: all were acknowledged once.
+
+        It may be the maintenance of a market. After ten minutes without a line that became live it
+        is borne no more.
+        """
+        if not self._acknowledged.issuperset(pairs):
+            return False
+        if self._refused_ns is None:
+            self._refused_ns = now_ns
+        return now_ns - self._refused_ns < BORNE_S * _NS
+
+    def leave(self, pair: str) -> None:
+        """Put a pair out of force; if it is taken up again, it is as new."""
+        self.pairs.remove(pair)
+        self._acknowledged.discard(pair)
 
     def condemn(self, line: int, reason: str) -> None:
         """Note that the venue complains about a line: it is closed, and another takes its place."""
@@ -153,9 +170,10 @@ class Lines:
         was_live = session.stage is Stage.LIVE
         session.hear(decoded, now_ns)
         if decoded.acknowledged:
-            self._acknowledged.update(decoded.acknowledged)
+            self._acknowledged.update(set(decoded.acknowledged).intersection(self.pairs))
         became_live = session.stage is Stage.LIVE and not was_live
         if became_live:
+            self._refused_ns = None
             low, high = ROTATE_AFTER_S
             self._rotate_ns[line] = now_ns + int(self._random.uniform(low, high) * _NS)
         return became_live

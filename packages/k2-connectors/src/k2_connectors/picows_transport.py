@@ -21,7 +21,7 @@ from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from .errors import ConnectionLostError, MissingExtraError
-from .transport import MAX_FRAME_BYTES, Connection, is_loopback
+from .transport import MAX_FRAME_BYTES, MAX_UNREAD_BYTES, Connection, is_loopback
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseInfo
@@ -39,9 +39,6 @@ try:
     )
 except ImportError:
     raise MissingExtraError("picows", "fast") from None
-
-MAX_UNREAD_BYTES = 2 * 1024 * 1024
-"""The socket is read no further while more waits here; one read of the socket may pass it."""
 
 _FRAME_BYTES = 64
 """What a frame takes beside its payload: empty ones must fill the bound too."""

@@ -18,6 +18,7 @@ from .transport import Transport, WebSocketTransport
 from .venue import Venue
 
 TIMEOUT_S = 10.0
+_LONGEST_WAIT_S = 60.0
 
 
 async def check_endpoints(
@@ -83,7 +84,8 @@ async def _try(venue: Venue, url: str, transport: Transport, timeout_s: float) -
 
 
 async def _look_up(venue: Venue, request: RestRequest, client: Rest) -> None:
-    while True:
+    """Ask for one pair; a venue that will not answer now may say so once, and not for long."""
+    for is_last in (False, True):
         try:
             response = await client.get(request)
         except ConnectionLostError as error:
@@ -94,4 +96,7 @@ async def _look_up(venue: Venue, request: RestRequest, client: Rest) -> None:
             raise EndpointError(venue.name, request.url, page.problem)
         if page.retry_after_s is None:
             return
+        if is_last or page.retry_after_s > _LONGEST_WAIT_S:
+            reason = f"it refuses: HTTP status {response.status}, for {page.retry_after_s:g} s"
+            raise EndpointError(venue.name, request.url, reason)
         await asyncio.sleep(page.retry_after_s)

@@ -86,6 +86,7 @@ class KafkaPublisher:
                 "compression.type": "lz4",
                 "linger.ms": 20,
                 "queue.buffering.max.messages": 100_000,
+                "queue.buffering.max.kbytes": 65_536,
                 **(client_settings or {}),
             }
         )

@@ -9,6 +9,11 @@ import msgspec
 
 from k2_schemas import SchemaError, Trade
 
+OPEN_END = 2**63 - 1
+"""Last id of a hole that has no end: whatever the venue has from the first id on."""
+MAX_ROW_BYTES = 900_000
+"""How much of a row is kept when it is dead: it must fit into one Kafka record."""
+
 
 class Hole(NamedTuple):
     """Ids of one pair that are missing, both ends included.
@@ -111,9 +116,15 @@ def read_rows(
             try:
                 trades.append(build(raw))
             except DECODE_ERRORS as error:
-                dead.append(DeadRow(row_id, bytes(raw), str(error)))
+                dead.append(_bury(row_id, bytes(raw), str(error)))
     trades.sort(key=lambda trade: trade.source_sequence or 0)
     return Rows(trades, dead, newest_id)
+
+
+def _bury(row_id: int, raw: bytes, reason: str) -> DeadRow:
+    if len(raw) > MAX_ROW_BYTES:
+        reason = f"cut at {MAX_ROW_BYTES:,} of {len(raw):,} bytes: {reason}"
+    return DeadRow(row_id, raw[:MAX_ROW_BYTES], reason)
 
 
 _RATE_LIMITED = (403, 418, 429)

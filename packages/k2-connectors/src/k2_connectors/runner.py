@@ -137,6 +137,7 @@ class Runner:
             self._talks[line].cancel()  # not open yet; once open nobody would close it
 
     async def _fetch(self, request: RestRequest) -> None:
+        await self._room()
         try:
             response = await self._rest.get(request)
         except ConnectionLostError as error:

@@ -9,7 +9,7 @@ then what is held goes on and the missing ids are named, to be fetched.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from msgspec import structs
@@ -17,13 +17,14 @@ from msgspec import structs
 from k2_schemas import Trade
 
 from .errors import IdsRestartedError
-from .event import LATE, ORIGIN
+from .event import BACKFILL, LATE, ORIGIN
 from .rest import Hole
 
 HOLD_NS = 250_000_000
 MAX_HELD = 10_000
 MOST_BEHIND = 20
 _SURELY_LATER_US = 1_000_000
+_BLUR = 100_000
 LEAP = 10_000_000
 """A lone id that far ahead is a venue's mistake: it passes, and nothing before it is missing."""
 
@@ -31,8 +32,8 @@ LEAP = 10_000_000
 class Sequencer:
     """The ids of one pair, from `next_id` on; None begins with the first trades that come.
 
-    `last_us` is the match time of the last trade before `next_id`. Whatever is returned is in
-    ascending order, each id once.
+    `last_us` is the match time of the newest trade before `next_id` whose time is known: dead ones
+    and gaps have none. Whatever is returned is in ascending order, each id once.
     """
 
     def __init__(
@@ -47,6 +48,9 @@ class Sequencer:
         self.pair = pair
         self.next_id = next_id
         self.last_us = last_us
+        # Those at the end of an earlier run may have been dead, and matched later than that.
+        self._last_id = -1 if next_id is None else max(next_id - _BLUR, next_id // 2)
+        """No trade up to here was matched after `last_us`."""
         self.duplicates = 0
         self.deadline_ns: int | None = None
         """When what is held must go on, or None while nothing is held."""
@@ -98,7 +102,7 @@ class Sequencer:
         if end > start:
             self._behind = 0
             self.next_id = next_id
-            self.last_us = trades[end - 1].timestamp_us
+            self._note_time(next_id - 1, trades[end - 1].timestamp_us)
         return end
 
     def accept_dead(self, trade_id: int, now_ns: int) -> list[Trade]:
@@ -127,6 +131,8 @@ class Sequencer:
         """Let what has been held long enough go on; what is missing before it becomes holes."""
         if self.deadline_ns is None or (now_ns < self.deadline_ns and not self.is_full):
             return []
+        if self.next_id is None and not any(self._held.values()):
+            self._held.clear()  # an id that was read of what is no trade begins nothing
         released = []
         for trade_id in sorted(self._held):
             if self._is_stray(trade_id):
@@ -139,7 +145,7 @@ class Sequencer:
             trade = self._held.pop(trade_id)
             self.next_id = trade_id + 1
             if trade is not None:
-                self.last_us = trade.timestamp_us
+                self._note_time(trade_id, trade.timestamp_us)
                 released.append(trade)
         self.deadline_ns = None
         return released
@@ -167,9 +173,14 @@ class Sequencer:
         """Take a fetched trade; tell whether its id was missing, and so whether it goes on."""
         return self._fill(_id_of(trade), trade.timestamp_us)
 
-    def fill_dead(self, trade_id: int) -> bool:
-        """Note that no trade can be made of a fetched one; tell whether its id was missing."""
-        return self._fill(trade_id, 0)
+    def fill_dead(self, trade_id: int) -> Trade | bool:
+        """Note that no trade can be made of a fetched one; tell whether its id was missing.
+
+        Returns the live trade of that id, if one came late: it goes on in the fetched one's place.
+        """
+        late = self._late.get(trade_id)
+        was_missing = self._fill(trade_id, 0)
+        return _mark(late, BACKFILL) if was_missing and late is not None else was_missing
 
     def _fill(self, trade_id: int, timestamp_us: int) -> bool:
         place = self._find(trade_id)
@@ -186,6 +197,8 @@ class Sequencer:
         self._holes[place : place + 1] = [part for part in rest if part.first_id <= part.last_id]
         self._late.pop(trade_id, None)
         self.duplicates += not is_new
+        if timestamp_us and trade_id > self._last_id:
+            self._note_time(trade_id, timestamp_us)
         return is_new
 
     def close(self, hole: Hole) -> tuple[list[Trade], list[Hole]]:
@@ -194,10 +207,12 @@ class Sequencer:
         They are behind trades that came after them, so they say so: their origin is `LATE`.
         """
         late = []
-        for trade_id in sorted(i for i in self._late if hole.first_id <= i <= hole.last_id):
+        for trade_id in _list_within(self._strays, hole):
+            self._fill(trade_id, 0)  # it has gone on
+        for trade_id in _list_within(self._late, hole):
             trade = self._late[trade_id]
             self._fill(trade_id, 0 if trade is None else trade.timestamp_us)
-            late += [] if trade is None else [_mark_late(trade)]
+            late += [] if trade is None else [_mark(trade, LATE)]
         lost = [part for part in self._holes if _overlaps(part, hole)]
         kept: list[Hole] = []
         for part in self._holes:
@@ -205,9 +220,17 @@ class Sequencer:
         self._holes = kept
         return late, [_intersect(part, hole) for part in lost]
 
-    def reopen(self, hole: Hole) -> None:
-        """Name a range as missing again: it had gone on, and was lost behind us."""
+    def reopen(self, hole: Hole) -> Hole | None:
+        """Name a range as missing again: it had gone on, and was lost behind us.
+
+        Returns what is missing now. A stray is so only once its turn has come.
+        """
+        self._strays.difference_update(_list_within(self._strays, hole))
+        hole = hole._replace(last_id=min(hole.last_id, (self.next_id or 0) - 1))
+        if hole.first_id > hole.last_id:
+            return None
         insort(self._holes, hole, key=lambda other: other.first_id)
+        return hole
 
     def missing_in(self, hole: Hole) -> list[Hole]:
         """Return the parts of a range that are still missing, ascending."""
@@ -219,10 +242,13 @@ class Sequencer:
             trade = self._held.pop(self.next_id)
             self.next_id += 1
             if trade is not None:
-                self.last_us = trade.timestamp_us
+                self._note_time(self.next_id - 1, trade.timestamp_us)
                 yield trade
         if not self._held:
             self.deadline_ns = None
+
+    def _note_time(self, trade_id: int, timestamp_us: int) -> None:
+        self._last_id, self.last_us = trade_id, timestamp_us
 
     def _is_stray(self, trade_id: int) -> bool:
         if self.next_id is None or trade_id - self.next_id <= LEAP:
@@ -235,7 +261,7 @@ class Sequencer:
 
     def _count_behind(self, trade_id: int, trade: Trade | None) -> None:
         """Raise once ids have fallen: trades matched later than ours, all with ids we know."""
-        if trade is None or self._find(trade_id) is not None:
+        if trade is None or trade_id > self._last_id or self._find(trade_id) is not None:
             return
         later = self.last_us and trade.timestamp_us > self.last_us + _SURELY_LATER_US
         self._behind = self._behind + 1 if later else 0
@@ -265,8 +291,13 @@ def _id_of(trade: Trade) -> int:
     return trade.source_sequence
 
 
-def _mark_late(trade: Trade) -> Trade:
-    return structs.replace(trade, vendor_data={**trade.vendor_data, ORIGIN: LATE})
+def _mark(trade: Trade, origin: str) -> Trade:
+    return structs.replace(trade, vendor_data={**trade.vendor_data, ORIGIN: origin})
+
+
+def _list_within(ids: Iterable[int], hole: Hole) -> list[int]:
+    """Return those of `ids` that are in a range, ascending."""
+    return sorted(i for i in ids if hole.first_id <= i <= hole.last_id)
 
 
 def _overlaps(one: Hole, other: Hole) -> bool:

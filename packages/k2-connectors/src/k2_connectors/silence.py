@@ -53,13 +53,18 @@ class Silence:
         self._due_ns = None
 
     def note_live(self, now_ns: int) -> None:
-        """Note that a connection became live: what was missed before it shows no hole."""
-        self.looks = self._finds = 0
+        """Note that a connection became live: what was missed before it shows no hole.
+
+        What the first look brings may be from before, and says nothing about the connection.
+        """
+        self.looks, self._finds = 0, -1
         self._due_ns = now_ns + int(AFTER_LIVE_S * _NS)
 
     def look(self, now_ns: int) -> None:
         """Note that REST is being asked; the next time is later, should there be nothing."""
         self.looks += 1
+        if self.looks > 1:
+            self._finds = max(0, self._finds)
         longer_s = self._patience_s() * 2 ** min(self.looks, 10)
         self._due_ns = now_ns + int(min(LONGEST_S, longer_s) * _NS)
 

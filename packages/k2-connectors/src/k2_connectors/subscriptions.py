@@ -151,7 +151,7 @@ class Subscriptions:
         self.have_shrunk = True
         held: list[Trade] = []
         for pair in pairs:
-            self._lines.pairs.remove(pair)
+            self._lines.leave(pair)
             held += self._continuity.remove(pair)
         return held
 

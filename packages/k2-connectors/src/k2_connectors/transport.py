@@ -25,6 +25,9 @@ Any frame must fit into one Kafka record (a million bytes with its headers), or 
 become a dead letter.
 """
 
+MAX_UNREAD_BYTES = 2 * 1024 * 1024
+"""The socket is read no further while more waits here; one read of the socket may pass it."""
+
 _MAX_TOGETHER = 256
 """Frames given at once: other sockets must get their turn between them."""
 
@@ -95,15 +98,34 @@ class WebSocketTransport:
 
 
 class _CountingConnection(ClientConnection):
-    """Knows how many whole messages wait to be received, so that they can be without waiting."""
+    """Knows how many whole messages wait to be received, and their bytes.
+
+    So they can be received without waiting, and the socket is not read while they are too many: the
+    library counts frames alone, and a thousand of the largest are a gigabyte.
+    """
 
     unread = 0
+    unread_bytes = 0
+    _is_full = False
 
     def process_event(self, event: Event) -> None:
         """Count a message at its last frame."""
-        if isinstance(event, Frame) and event.fin and event.opcode in DATA_OPCODES:
-            self.unread += 1
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self.unread += event.fin
+            self.unread_bytes += len(event.data)
         super().process_event(event)
+        if self.unread_bytes > MAX_UNREAD_BYTES and self.unread:
+            self._is_full = True
+            self.transport.pause_reading()
+
+    def count_out(self, size_bytes: int) -> None:
+        """Note that a message was received."""
+        self.unread -= 1
+        self.unread_bytes -= size_bytes
+        if self._is_full and (self.unread_bytes < MAX_UNREAD_BYTES // 2 or not self.unread):
+            self._is_full = False
+            if not self.recv_messages.paused:
+                self.transport.resume_reading()
 
 
 class _WebSocket:
@@ -117,7 +139,7 @@ class _WebSocket:
             frame = await self._socket.recv(decode=False)
         except ConnectionClosed as error:
             raise ConnectionLostError(self._url, str(error)) from error
-        self._socket.unread -= 1
+        self._socket.count_out(len(frame))
         return frame
 
     async def receive_all(self) -> Sequence[bytes]:

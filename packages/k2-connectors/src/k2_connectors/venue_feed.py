@@ -172,7 +172,7 @@ class VenueFeed:
                 self.control["refusal"] += 1
                 events += self._take(line, _PLAIN, trades, recv_us, now_ns)
                 trades = []
-                events += self._refuse(error, line)
+                events += self._refuse(error, now_ns, line)
                 continue
             if decoded.trades and not (
                 decoded.rejections or decoded.control or decoded.acknowledged or decoded.closing
@@ -218,7 +218,9 @@ class VenueFeed:
         if decoded.rejections:
             self.dead_letters += 1
             reason = "; ".join(decoded.rejections)
-            dead_ids = tuple(decoded.dead_ids)
+            # Before a pair has begun, an id that was read of what is no trade says nothing.
+            begun = self.continuity.has_begun
+            dead_ids = tuple(dead for dead in decoded.dead_ids if begun(dead[0]))
             events.append(DeadLetter(frame, self.venue.name, reason, recv_ns, dead_ids))
             if self._contiguity:
                 for pair, trade_id in dead_ids:
@@ -240,7 +242,7 @@ class VenueFeed:
         try:
             outcome = self.continuity.receive(request, response, recv_ns // 1000, now_ns)
         except SubscriptionRejectedError as error:
-            return self._refuse(error)
+            return self._refuse(error, now_ns)
         if self.continuity.take_deaf():
             self.lines.retire_all()
         letters = [
@@ -301,12 +303,14 @@ class VenueFeed:
         deadlines = [self.lines.deadline_ns(now_ns), self.continuity.deadline_ns(now_ns)]
         return max(now_ns, min(deadline for deadline in deadlines if deadline is not None))
 
-    def _refuse(self, error: SubscriptionRejectedError, line: int | None = None) -> list[Event]:
-        if line is not None and not error.pairs and not self.lines.is_first_asking(line):
-            # Nothing was asked that it has not acknowledged once: it is about the connection.
-            self.lines.condemn(line, error.reason)
-            return []
+    def _refuse(
+        self, error: SubscriptionRejectedError, now_ns: int, line: int | None = None
+    ) -> list[Event]:
         asked = error.pairs if line is None else self.lines.asked(line)
+        if line is not None and self.lines.bears(error.pairs or asked, now_ns):
+            # What it has acknowledged once exists: it is about the connection, or about now.
+            self.lines.condemn(line, str(error) if error.pairs else error.reason)
+            return []
         held, said = self._subscriptions.refuse(error, asked)
         return [*self._pass_on(Outcome(held, [])), *said]
 

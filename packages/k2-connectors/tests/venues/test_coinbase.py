@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from k2_connectors import Coinbase, Hole, RestResponse, SubscriptionRejectedError
+from k2_connectors.rest import OPEN_END
 from k2_schemas import Trade
 
 RECV_US = 1_790_446_200_000_123
@@ -115,6 +116,23 @@ def test_pages_come_upwards_by_id():
     assert [(t.trade_id, t.side) for t in page.trades] == [("100", "SELL")]
     assert page.next is not None
     assert "after=2100&" in page.next.url
+
+
+@pytest.mark.parametrize(
+    ("last_id", "newest", "goes_on"),
+    [(5_000, 90, True), (OPEN_END, 90, False), (OPEN_END, 1_050, True), (1_099, 1_099, False)],
+)
+def test_ids_that_lack_by_the_thousand_end_no_hole(last_id: int, newest: int, goes_on: bool):
+    """What comes after them is still there; a probe ends where the venue does."""
+    coinbase = Coinbase(["BTC/USD"])
+    row = {
+        "trade_id": newest, "side": "buy", "size": "1", "price": "2",
+        "time": "2026-09-26T18:07:54Z",
+    }  # fmt: skip
+    request = coinbase.first_request(Hole("BTC-USD", 100, last_id))
+    page = coinbase.read_page(request, RestResponse(200, {}, json.dumps([row]).encode()), RECV_US)
+
+    assert (page.next is not None) == goes_on
 
 
 def test_a_row_that_cannot_be_a_trade_is_dead_with_its_bytes():

@@ -20,6 +20,7 @@ from ..errors import SubscriptionRejectedError
 from ..event import BACKFILL, ORIGIN
 from ..rest import (
     DECODE_ERRORS,
+    OPEN_END,
     Hole,
     RestLimit,
     RestPage,
@@ -186,7 +187,10 @@ class Coinbase:
             )
         except DECODE_ERRORS as error:
             return RestPage(problem=str(error))
-        goes_on = bool(rows.trades or rows.dead) and first_id + _PAGE_TRADES <= hole.last_id
+        # A page without ours is no end: ids may lack by the thousand. Only a probe knows no other.
+        goes_on = first_id + _PAGE_TRADES <= hole.last_id and (
+            hole.last_id != OPEN_END or rows.newest_id >= first_id
+        )
         following = self._request(hole, first_id + _PAGE_TRADES) if goes_on else None
         return RestPage(rows.trades, following, dead=rows.dead)
 

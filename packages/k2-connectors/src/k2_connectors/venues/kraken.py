@@ -35,6 +35,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _WS_URLS = ("wss://ws.kraken.com", "wss://beta-ws.kraken.com")
 _REST_URL = "https://api.kraken.com"
 _PAGE_TRADES = 1_000
+_MAX_ORDER_TYPE_CHARS = 64
 _REST_SIDES: dict[str, Side] = {"b": "BUY", "s": "SELL"}
 _REST_TYPES = {"m": "market", "l": "limit"}
 _SIDES: dict[str, Side] = {"buy": "BUY", "sell": "SELL"}
@@ -168,6 +169,7 @@ class Kraken:
             raise FieldError("timestamp", raw.timestamp, "has no time zone")
         # v2 writes BTC/USD; XBT/USD still appears in recordings and in REST names.
         pair = self.instruments.find(raw.symbol).pair
+        _check_order_type(raw.ord_type)
         return self._factories[pair].make(
             raw.trade_id,
             _number_text(raw.price),
@@ -243,6 +245,7 @@ class Kraken:
         self, row: tuple[str, str, msgspec.Raw, str, str, str, int], hole: Hole, recv_us: int
     ) -> Trade:
         price, quantity, moment, side, kind, _, trade_id = row
+        _check_order_type(kind)
         return self._factories[hole.pair].make(
             trade_id,
             price,
@@ -301,6 +304,12 @@ def _says_offline(data: msgspec.Raw) -> bool:
     except DECODE_ERRORS:
         return False
     return any(state.system not in ("", "online") for state in states)
+
+
+def _check_order_type(text: str) -> None:
+    """Refuse what no order is called: memory is counted in trades, which have no long texts."""
+    if len(text) > _MAX_ORDER_TYPE_CHARS:
+        raise FieldError("ord_type", f"{text[:32]}…", f"has {len(text):,} characters")
 
 
 def _number_text(raw: msgspec.Raw) -> str:
