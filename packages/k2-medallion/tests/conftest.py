@@ -21,8 +21,8 @@ def cache():
 
 @pytest.fixture(scope="session")
 def root_session(tmp_path_factory, cache):
-    """Start the JVM once."""
-    spark = open_test_session(LakeHome(tmp_path_factory.mktemp("spark")), cache)
+    """Start the JVM once, in a home as somebody's "My Documents" is called."""
+    spark = open_test_session(LakeHome(tmp_path_factory.mktemp('a "spark" home')), cache)
     yield spark
     spark.stop()
 

@@ -1,5 +1,7 @@
 """A session is told at its start what a lake needs, and says what its reader needs to know."""
 
+from pathlib import Path
+
 import pytest
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
@@ -22,3 +24,13 @@ def test_everyday_retries_are_not_logged_and_other_warnings_are(spark):
     assert spark.sparkContext._jvm.java.lang.Class.forName(executor)
     assert not warns(spark, executor)
     assert warns(spark, "org.apache.iceberg.SnapshotProducer")
+
+
+def test_what_java_unpacks_is_in_the_drivers_own_scratch(spark):
+    """In /tmp nobody would clear it away after kill -9, a few MB each time."""
+    jvm = spark.sparkContext._jvm
+    jvm.org.xerial.snappy.Snappy.getNativeLibraryVersion()
+    own = Path(spark.conf.get("spark.local.dir"))
+
+    assert (own / "lock").is_file()
+    assert list(own.glob("snappy-*.so"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -57,12 +58,16 @@ class Broker:
         self.child = Child("kafka", home)
         self._port = port
         self._folder = home / "kafka"
+        self._scratch = self._folder / "scratch"
         self._java = java
         self._classpath = os.pathsep.join(map(str, jars))
 
     def start(self) -> None:
         """Write the configuration, format the storage once, and launch; does not wait."""
         self.child.reap()
+        # Native libraries that the last one unpacked: a killed one removes nothing.
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
         properties = self._write_configuration()
         if not (self._folder / "data" / "meta.properties").exists():
             self._format(properties)
@@ -116,8 +121,9 @@ class Broker:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile={self._folder / 'log4j2.properties'}"
+        scratch = f"-Djava.io.tmpdir={self._scratch}"
         java = str(self._java.executable)
-        return [java, *_JVM_OPTIONS, log4j, "-cp", self._classpath, main, *arguments]
+        return [java, *_JVM_OPTIONS, log4j, scratch, "-cp", self._classpath, main, *arguments]
 
     def _format(self, properties: Path) -> None:
         command = self._command(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from k2_medallion import DEAD_LETTERS, GOLD_TRADES, LakeReader, bronze_trades
+from k2_medallion.scan import quote_text
 from k2_medallion.tables import find_exchanges
 from k2_medallion.time_range import DEDUP_SLACK
 from k2_schemas import FileRegistry, SchemaError, TradeCodec, compile, parse_frame
@@ -56,9 +57,8 @@ def find_dead_letters(lake: LakeReader, where: str) -> list[DeadLetter]:
 
 def name_place_sql(place: Place) -> str:
     """Return the SQL condition of one place."""
-    topic = place.topic.replace("'", "''")
     return (
-        f"kafka_topic = '{topic}' AND kafka_partition = {place.partition}"
+        f"kafka_topic = {quote_text(place.topic)} AND kafka_partition = {place.partition}"
         f" AND kafka_offset = {place.offset}"
     )
 
@@ -125,10 +125,10 @@ def _find_in_gold(
             times.append(trade.timestamp_us)
     if not ids:
         return
-    wanted = ", ".join(f"'{message_id}'" for message_id in sorted(set(ids.values())))
+    wanted = ", ".join(quote_text(message_id) for message_id in sorted(set(ids.values())))
     rows = lake.sql(f"""
 SELECT DISTINCT message_id FROM {GOLD_TRADES.name}
-WHERE exchange = '{exchange.upper()}' AND message_id IN ({wanted})
+WHERE exchange = {quote_text(exchange.upper())} AND message_id IN ({wanted})
   AND epoch_us("timestamp") BETWEEN {min(times) - _SLACK_US} AND {max(times) + _SLACK_US}""")
     held = set(rows.to_arrow()["message_id"].to_pylist())
     yield from (place for place, message_id in ids.items() if message_id in held)

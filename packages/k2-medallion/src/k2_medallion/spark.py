@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalog import CATALOG_NAME, LakeHome
 from .errors import MissingExtraError
+from .scratch import take_scratch
 from .tables import TableSpec
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ def open_session(
     os.environ["JAVA_HOME"] = str(java_home)
     # glibc gives every thread a heap of its own, which grows to what that thread has ever used.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-    scratch = home.path / "spark"
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch = take_scratch(home.path / "spark")
     builder = SparkSession.builder.master(master).appName("k2-lake")
     ours = {
         **_SETTINGS,
@@ -139,11 +139,11 @@ def open_session(
         "spark.driver.host": driver_host,
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
         "spark.driver.extraJavaOptions": " ".join(
-            [*_JVM_OPTIONS, *_take_heap(driver_memory), *java_options]
+            [*_JVM_OPTIONS, *_take_heap(driver_memory), *_write_to(scratch), *java_options]
         ),
         **(_LOCAL_SETTINGS if master.startswith("local") else _cluster_settings(jars)),
-        "spark.local.dir": str(scratch.resolve()),
-        "spark.sql.warehouse.dir": str(scratch.resolve()),
+        "spark.local.dir": str(scratch),
+        "spark.sql.warehouse.dir": str(scratch),
     }
     for key, value in {**ours, **(settings or {})}.items():
         join = _JOINED.get(key)
@@ -158,6 +158,12 @@ def open_session(
 def _take_heap(size: str) -> tuple[str, ...]:
     """Take the whole heap at the start: one that grows does so for hours, to the same size."""
     return f"-Xms{size}", "-XX:+AlwaysPreTouch"
+
+
+def _write_to(scratch: Path) -> tuple[str, ...]:
+    """Unpack native libraries where they are cleared away, whatever the folder is called."""
+    path = str(scratch).replace("\\", r"\\").replace('"', r"\"")
+    return (f'-Djava.io.tmpdir="{path}"',)
 
 
 def _cluster_settings(jars: Sequence[Path]) -> dict[str, str]:
