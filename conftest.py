@@ -15,8 +15,15 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
-def pytest_collection_modifyitems(items):
-    """Mark examples that start Spark: as its tests, they leave py4j's sockets to the end."""
+def pytest_collection_modifyitems(config, items):
+    """Leave out long forms unless asked for, and mark examples that start Spark.
+
+    As its tests, they leave py4j's sockets to the end.
+    """
+    if "slow" not in config.option.markexpr:
+        long_forms = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=long_forms)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     for item in items:
         if item.path.name in _WITH_SPARK:
             item.add_marker(pytest.mark.spark)

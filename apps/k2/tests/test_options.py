@@ -2,8 +2,8 @@
 
 import pytest
 
-from k2_cli.errors import KafkaSettingsError
-from k2_cli.options import read_client_settings
+from k2_cli.errors import SettingsError
+from k2_cli.options import read_client_settings, read_schema_settings
 
 
 def test_the_variables_of_the_lake_are_those_of_the_command(tmp_path):
@@ -44,5 +44,20 @@ def test_nothing_said_is_a_plain_listener():
 )
 def test_what_does_not_fit_is_named(name: str, value: str, told: str):
     """The variable to mend is in the sentence."""
-    with pytest.raises(KafkaSettingsError, match=told):
+    with pytest.raises(SettingsError, match=told):
         read_client_settings({f"K2_KAFKA__{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"USERNAME": "me"}, r"K2_SCHEMAS__\*: username and password go together"),
+        ({"URL": "http://me:secret@host"}, r"K2_SCHEMAS__\*: url must not have a password in it"),
+    ],
+)
+def test_schemas_that_do_not_fit_are_one_sentence(told: dict[str, str], said: str):
+    """Without the secret that stands in the URL."""
+    environment = {f"K2_SCHEMAS__{name}": value for name, value in told.items()}
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_schema_settings(environment)
+    assert "secret" not in str(caught.value).replace("a secret", "")

@@ -15,13 +15,15 @@ from k2_medallion import (
     CatalogError,
     LakeHome,
     QueryError,
+    SchemaLackingError,
     bronze_trades,
     silver_trades,
 )
 from k2_medallion.audit import OffsetRange, audit_lake, list_holes
 from k2_medallion.catalog import open_catalog, set_property
 from k2_medallion.tables import RETIRED_BEFORE
-from k2_schemas import TradeCodec
+from k2_schemas import FileRegistry, TradeCodec
+from k2_schemas.registry import lock_schema
 from k2_schemas.testing import make_trade
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 from k2_schemas.trade_codec import trade_to_record
@@ -462,14 +464,41 @@ def test_a_trade_that_silver_no_longer_keeps_is_compared_no_more(rows):
     assert breach.examples[0].startswith("BTC/USDT 98 (")
 
 
-def test_a_hole_below_what_kafka_holds_is_not_judged(rows):
-    """Such offsets may have left with their day."""
+def test_a_hole_below_what_kafka_holds_is_missed_as_any_other(rows):
+    """That nobody can read it any more excuses nothing; only retention does."""
     holes = [row for row in rows.tables[BRONZE.name] if row["offset"] == 1]
     rows.tables[BRONZE.name].remove(*holes)
     report = rows.audit(KAFKA | {(TOPIC, 0): OffsetRange(2, 7)})
 
-    assert BRONZE.name not in broken(report)
-    assert SILVER.name in broken(report)
+    (breach,) = [breach for breach in report.breaches if breach.table == BRONZE.name]
+    assert breach.examples == (f"{TOPIC}/0 offsets 1 to 1",)
+
+
+def test_what_kafka_deleted_before_it_was_read_is_missing_and_no_lag(rows):
+    """It can never be read: the lake was away for too long."""
+    report = rows.audit(KAFKA | {(TOPIC, 0): OffsetRange(100, 110)})
+
+    (breach,) = report.breaches
+    assert breach.examples == (f"{TOPIC}/0 offsets 7 to 99",)
+    assert [(lag.position, lag.offsets) for lag in report.lags] == [(100, 10)]
+
+
+def test_a_schema_that_is_not_known_here_is_an_error_and_no_law_that_holds(rows, tmp_path):
+    """Nothing can be said of its rows; with the registry that the lake has, everything can."""
+    for row in rows.tables[SILVER.name]:
+        row["schema_id"] = 7
+    for row in rows.tables[BRONZE.name]:
+        row["raw_bytes"] = b"\0" + (7).to_bytes(4, "big") + row["raw_bytes"][5:]
+    for row in rows.tables[DEAD_LETTERS.name]:
+        if row["kafka_topic"] == TOPIC:
+            row["raw_record"] = b"\0" + (7).to_bytes(4, "big") + row["raw_record"][5:]
+    packaged = FileRegistry.packaged().get(1)
+    (tmp_path / "trade.avsc").write_text(packaged.text)
+    lock_schema(tmp_path, packaged.subject, "trade.avsc", 7, 1)
+    registry = FileRegistry.from_folder(tmp_path)
+    assert rows.audit(KAFKA, registry=registry).breaches == []
+    with pytest.raises(SchemaLackingError, match=r"schema id 7, .* set K2_SCHEMAS__FOLDER"):
+        audit_lake(rows.home)
 
 
 def test_missing_trade_numbers_are_holes_and_no_breach(rows):

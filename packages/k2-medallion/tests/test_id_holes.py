@@ -13,6 +13,7 @@ from k2_medallion.frozen import FrozenLake
 from k2_medallion.id_holes import find_holes, find_holes_sql
 from k2_schemas import TradeCodec
 from k2_schemas.testing import make_trade
+from k2_schemas.topics import DEADLETTER_TOPIC
 from k2_validation import IdRange, find_missing_ids
 
 SILVER = silver_trades("binance")
@@ -86,6 +87,20 @@ def test_a_dead_trade_that_arrived_is_not_missing(home, write):
     )
 
     assert ask(home) == [IdRange(3, 3), IdRange(5, 8)]
+
+
+def test_a_number_that_no_trade_can_have_is_passed_over(home, write):
+    """A broken frame may say any; it must not end the audit for as long as it is kept."""
+    write(SILVER, *map(silver_row, (1, 3)))
+    frame = {
+        "raw_record": b"frame",
+        "kafka_topic": DEADLETTER_TOPIC,
+        "error_reason": "binance: broken",
+    }
+    write(DEAD_LETTERS, frame)
+    ids = [("BTC/USDT", 10**30), ("BTC/USDT", 2)]
+    with FrozenLake(home) as lake:
+        assert find_holes(lake, "binance", lambda *_: ids) == []
 
 
 def test_a_dead_trade_makes_no_hole(home, write):

@@ -36,6 +36,19 @@ def test_a_table_is_loaded_again_only_when_its_pointer_moves(lake, write):
     assert after[GOLD_TRADES.name].history() != before[GOLD_TRADES.name].history()
 
 
+def test_what_is_published_while_tables_are_loaded_is_not_there_yet(lake, write, monkeypatch):
+    """All of them are as the pointers said at one instant: the audit compares them."""
+    pointers = lake._read_pointers()
+    write(GOLD_TRADES, {"trade_id": "1"})
+    monkeypatch.setattr(lake, "_read_pointers", lambda: pointers)
+    before = lake.load_all()[GOLD_TRADES.name]
+    monkeypatch.undo()
+    after = lake.load_all()[GOLD_TRADES.name]
+
+    assert before.metadata_location == pointers[GOLD_TRADES.name]
+    assert len(after.history()) == len(before.history()) + 1
+
+
 def test_a_missing_table_is_named_when_it_is_needed(home, lake):
     """An old lake may lack one; who can do without it does."""
     catalog = open_catalog(home)

@@ -83,10 +83,11 @@ def write_dead(spark, sink, place):
     sink.write(rows.withColumn("headers", headers), Batch(sink.flow, {0: place}, {0: place + 1}))
 
 
-def write(spark, sink, place, received_at=None, count=2, dead=0):
+def write(spark, sink, place, received_at=None, count=2, dead=0, hours=0):
     """Write a batch of trades out of order at a place of partition 0, then some that are none."""
     venue = KRAKEN if sink.flow.endswith("kraken") else {}
-    times = [EXAMPLE_TIME_US + (place + n) * 1000 for n in range(count)][::-1]
+    began_us = EXAMPLE_TIME_US + hours * 3_600_000_000
+    times = [began_us + (place + n) * 1000 for n in range(count)][::-1]
     records = [
         KafkaRecord(0, place + n, CODEC.encode(make_trade(place + n, timestamp_us=time, **venue)))
         for n, time in enumerate(times)
@@ -377,6 +378,28 @@ def test_a_table_that_fails_does_not_keep_the_others_from_their_turn(
 
     assert failed == [("compact", BRONZE.name)]
     assert GOLD_TRADES.name in done
+
+
+def test_a_partition_that_fails_does_not_keep_those_after_it_from_their_turn(
+    spark, sink, maintenance, monkeypatch
+):
+    """The open hour, which comes last, must stay small whatever an old one is like."""
+    monkeypatch.setattr(module, "MOST_OPEN_FILES", 1)
+    monkeypatch.setattr(module, "MOST_CLOSED_FILES", 1)
+    for place in (0, 2, 4, 6):
+        write(spark, sink, place, hours=place % 4)
+    rewritten, failed = [], []
+
+    def rewrite(spark, spec, start, **_):
+        if spec is GOLD_TRADES:
+            rewritten.append(start)
+            raise OSError("a file is gone")
+
+    monkeypatch.setattr(maintenance, "_rewrite", rewrite)
+    maintenance.on_failure = lambda duty, table, error: failed.append(table)
+    list(maintenance.compact(spark, LATER))
+
+    assert len(rewritten) == len(set(rewritten)) == failed.count(GOLD_TRADES.name) == 2
 
 
 def test_days_whose_time_is_over_go(spark, catalog, maintenance):

@@ -104,6 +104,26 @@ def test_part_of_a_table_comes_back(spark, promotion, filled):
     assert holdings(spark) == filled
 
 
+def test_a_trade_that_came_in_two_batches_comes_back_to_the_one_that_lacks_it(
+    spark, home, promotion, filled
+):
+    """As many rows of the trade would be there with the other batch's row twice."""
+    sink = TradeSink(promotion(), open_catalog(home))
+    sink.read_positions(spark, {0})
+    raw = CODEC.encode(make_trade(0, timestamp_us=EXAMPLE_TIME_US))
+    rows = kafka_frame(spark, sink.topic, [KafkaRecord(0, 6, raw)])
+    sink.write(rows, Batch(sink.flow, {0: 6}, {0: 7}))
+    held, silver = holdings(spark), table_name(TABLES[0])
+    first = spark.table(silver).agg({"bronze_ingestion_timestamp": "min"}).collect()[0][0]
+    spark.sql(
+        f"DELETE FROM {silver} WHERE trade_id = '0'"
+        f" AND bronze_ingestion_timestamp = TIMESTAMP '{first.astimezone(UTC).isoformat()}'"
+    )
+
+    assert replay(spark, promotion) == 1
+    assert holdings(spark) == held
+
+
 def test_only_the_range_is_replayed(spark, promotion, filled):
     """Bounds are Bronze's ingestion times, the end excluded."""
     spark.sql(f"DELETE FROM {table_name(GOLD_TRADES)}")

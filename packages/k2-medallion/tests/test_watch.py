@@ -88,6 +88,22 @@ def test_a_first_start_begins_with_the_next_batch(home, write):
     assert gaps(watch.observe_new()) == []
 
 
+@pytest.mark.parametrize("junk", ["", "{", "[]", '{"last_seen": "x"}', '{"last_seen": 1}'])
+def test_a_state_that_cannot_be_read_begins_anew(home, write, junk):
+    """Half written in a power cut, or of another version: no reason to stop the lake."""
+    state = home.path / "monitor" / "binance.json"
+    state.parent.mkdir()
+    state.write_text(junk)
+    with capture_logs() as logs:
+        watch = open_watch(home)
+
+    assert [(log["event"], log["exchange"]) for log in logs] == [("watch_state_lost", "binance")]
+    watch.observe_new()
+    write(1, 2)
+    watch.observe_new()
+    assert json.loads(state.read_text())["last_seen"] > 0
+
+
 def test_a_watch_that_fails_ends_alone(home, write, spark):
     """Its state cannot be written: it is logged, and no reason to stop the flows of trades."""
     watch = open_watch(home)

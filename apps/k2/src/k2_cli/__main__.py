@@ -27,6 +27,7 @@ from .options import (
     make_time_option,
     open_home,
     read_client_settings,
+    read_schema_settings,
 )
 from .stack import DEFAULT_PORT
 
@@ -243,7 +244,13 @@ def verify(
     client = {} if offline else read_client_settings(os.environ)
     asked = None if offline else partial(read_offset_ranges, bootstrap, client=client)
     day = None if since is None else since.astimezone(UTC).date()
-    report = audit_lake(open_home(home), asked, read_frame_ids=read_frame_ids, since=day)
+    report = audit_lake(
+        open_home(home),
+        asked,
+        read_frame_ids=read_frame_ids,
+        since=day,
+        registry=read_schema_settings(os.environ).open(),
+    )
     if as_json:
         typer.echo(json.dumps(report.to_dict()))
     else:
@@ -270,7 +277,11 @@ def gaps(
     from .verify import HOLES
 
     holes = list_holes(
-        open_home(home), exchange=exchange, symbol=symbol, read_frame_ids=read_frame_ids
+        open_home(home),
+        exchange=exchange,
+        symbol=symbol,
+        read_frame_ids=read_frame_ids,
+        registry=read_schema_settings(os.environ).open(),
     )
     printer = print_json if as_json else print_lines
     printer(holes)
@@ -304,7 +315,13 @@ def replay(
     from .repair import print_replay
 
     reports = run_replay(
-        open_home(home), exchange or (), start, end, user_cache_path("k2"), os.environ
+        open_home(home),
+        exchange or (),
+        start,
+        end,
+        schemas=read_schema_settings(os.environ),
+        cache=user_cache_path("k2"),
+        environment=os.environ,
     )
     print_replay(reports, as_json=as_json)
 
@@ -322,7 +339,12 @@ def maintain(
 
     from .repair import print_actions
 
-    actions = run_maintenance(open_home(home), user_cache_path("k2"), os.environ)
+    actions = run_maintenance(
+        open_home(home),
+        schemas=read_schema_settings(os.environ),
+        cache=user_cache_path("k2"),
+        environment=os.environ,
+    )
     print_actions(actions, as_json=as_json)
 
 

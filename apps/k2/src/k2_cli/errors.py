@@ -5,7 +5,7 @@ CommandError
 ├── HomeInUseError      another k2 works on this home
 ├── ChildDiedError      a process of the local stack ended by itself
 ├── StalledError        nothing has moved for too long
-├── KafkaSettingsError  what the environment says of Kafka does not fit together
+├── SettingsError       what the environment says does not fit together
 ├── KafkaSilentError    Kafka does not answer, or refuses us
 └── RequeueError        Kafka did not take dead letters back
 """
@@ -62,8 +62,8 @@ class StalledError(CommandError):
         )
 
 
-class KafkaSettingsError(CommandError):
-    """What the environment says of Kafka does not fit together."""
+class SettingsError(CommandError):
+    """What the environment says does not fit together."""
 
     def __init__(self, variable: str, problem: str) -> None:
         self.variable = variable

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from k2_medallion import LakeHome, ObjectStore
 
-from .errors import KafkaSettingsError
+from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from k2_lake.settings import SchemaSettings
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 
@@ -27,17 +31,15 @@ Bootstrap = Annotated[
 ClientSettings = Mapping[str, str | int | bool]
 """What confluent-kafka's clients are told beside the address."""
 
-_KAFKA = "K2_KAFKA__"
+_KAFKA, _SCHEMAS = "K2_KAFKA__", "K2_SCHEMAS__"
 
 
 def read_client_settings(environment: Mapping[str, str]) -> ClientSettings:
     """Return how Kafka is spoken to: `K2_KAFKA__SECURITY_PROTOCOL` and the others of k2-lake.
 
-    Raises `KafkaSettingsError` for those that do not fit together.
+    Raises `SettingsError` for those that do not fit together.
     """
     # Half a second of pydantic, for those alone who ask Kafka.
-    from pydantic import ValidationError
-
     from k2_schemas.settings import KafkaSettings
 
     told = {
@@ -45,12 +47,32 @@ def read_client_settings(environment: Mapping[str, str]) -> ClientSettings:
         for name, value in environment.items()
         if name.startswith(_KAFKA)
     }
-    try:
+    with _name_variables(_KAFKA):
         return KafkaSettings.model_validate(told).librdkafka_settings()
+
+
+def read_schema_settings(environment: Mapping[str, str]) -> SchemaSettings:
+    """Return where schemas are that do not ship with k2-schemas: `K2_SCHEMAS__URL` and others.
+
+    Raises `SettingsError` for those that do not fit together.
+    """
+    from k2_lake.settings import SchemaSettings
+
+    with _name_variables(_SCHEMAS):
+        return SchemaSettings.from_environment(environment)
+
+
+@contextmanager
+def _name_variables(prefix: str) -> Iterator[None]:
+    """Raise what is wrong with settings from the environment under the variable's name."""
+    from pydantic import ValidationError
+
+    try:
+        yield
     except ValidationError as error:
         problem = error.errors()[0]
-        place = "".join(f"{_KAFKA}{part}".upper() for part in problem["loc"])
-        raise KafkaSettingsError(place or f"{_KAFKA}*", problem["msg"]) from None
+        place = "".join(f"{prefix}{part}".upper() for part in problem["loc"])
+        raise SettingsError(place or f"{prefix}*", problem["msg"]) from None
 
 
 def make_time_option(name: str, what: str) -> Any:

@@ -30,16 +30,17 @@ def replay(
     exchanges: Sequence[str],
     start: datetime | None,
     end: datetime | None,
+    *,
+    schemas: SchemaSettings,
     cache: Path,
     environment: Mapping[str, str],
 ) -> Iterator[tuple[str, ReplayReport]]:
     """Rebuild a time range of exchanges (all of the home's, if none is named) from Bronze.
 
-    Yields the exchange and a report per hour. Schemas beyond those that ship with k2-schemas are
-    where `K2_SCHEMAS__FOLDER` and `K2_SCHEMAS__URL` say. Raises `HomeBusyError` while k2-lake runs,
-    `SchemaLackingError` if Silver has rows of a schema that is not known here.
+    Yields the exchange and a report per hour. `environment` may name a Java. Raises
+    `HomeBusyError` while k2-lake runs, `SchemaLackingError` if Silver has rows of a schema that is
+    not known here.
     """
-    schemas = SchemaSettings.from_environment(environment)
     open_catalog(home).close()  # no lake, no lock file
     with hold_home(home, alone=True), _open(home, cache, environment) as (catalog, spark):
         for name in _choose(catalog, exchanges):
@@ -52,12 +53,14 @@ def replay(
                 yield name, report
 
 
-def maintain(home: LakeHome, cache: Path, environment: Mapping[str, str]) -> Iterator[Action]:
+def maintain(
+    home: LakeHome, *, schemas: SchemaSettings, cache: Path, environment: Mapping[str, str]
+) -> Iterator[Action]:
     """Do everything that maintenance would do over time, now; k2-lake may run beside it."""
     open_catalog(home).close()
     with hold_home(home), _open(home, cache, environment) as (catalog, spark):
         names = list_exchanges(catalog)
-        contract = TradeContract(SchemaSettings.from_environment(environment).open)
+        contract = TradeContract(schemas.open)
         promotions = [Promotion(name, catalog, contract) for name in names]
         stages = [stage for found in promotions for stage in list_stages(found, catalog)]
         maintenance = Maintenance(catalog, all_tables(names), stages)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from k2_schemas.registry import Registry
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
 from .catalog import LakeHome
@@ -89,6 +90,7 @@ def audit_lake(
     *,
     read_frame_ids: ReadFrameIds | None = None,
     since: date | None = None,
+    registry: Registry | None = None,
 ) -> AuditReport:
     """Audit a home; `read_ranges` is asked once for its topics, after the tables have been read.
 
@@ -96,10 +98,11 @@ def audit_lake(
     are compared with each other. Without `read_frame_ids` a trade that the feed could not decode
     counts as one that never came. Days that retention has removed are excused; with `since` only
     what came in, or was traded, from that day (UTC) on is judged, and nothing older is read.
-    Raises `CatalogError` where there is no lake, `QueryError` when maintenance has replaced a file
-    meanwhile: ask again.
+    `registry` has the schemas that do not ship with k2-schemas. Raises `CatalogError` where there
+    is no lake, `SchemaLackingError` if Silver has rows of a schema that is not known here,
+    `QueryError` when maintenance has replaced a file meanwhile: ask again.
     """
-    with FrozenLake(home, since) as lake:
+    with FrozenLake(home, since, registry) as lake:
         topics = [*map(trades_topic, lake.exchanges), DEADLETTER_TOPIC]
         ranges = None if read_ranges is None else read_ranges(topics)
         places = list(_audit_topics(lake, ranges))
@@ -124,13 +127,14 @@ def list_holes(
     exchange: str | None = None,
     symbol: str | None = None,
     read_frame_ids: ReadFrameIds | None = None,
+    registry: Registry | None = None,
 ) -> list[IdHole]:
     """Return the trade numbers that never reached a home, of one exchange or symbol if named.
 
-    See `audit_lake` for `read_frame_ids`. Raises `CatalogError` where there is no lake,
-    `QueryError` for an exchange it does not have.
+    See `audit_lake` for `read_frame_ids` and `registry`. Raises `CatalogError` where there is no
+    lake, `QueryError` for an exchange it does not have.
     """
-    with FrozenLake(home) as lake:
+    with FrozenLake(home, registry=registry) as lake:
         wanted = [name for name in lake.exchanges if exchange in (None, name, name.upper())]
         if exchange is not None and not wanted:
             known = ", ".join(lake.exchanges) or "none"

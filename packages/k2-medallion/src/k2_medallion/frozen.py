@@ -20,6 +20,9 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
+from k2_schemas import FileRegistry
+from k2_schemas.registry import Registry
+
 from .catalog import LakeHome, count_rows, read_horizon
 from .data_files import plan_data_files
 from .duck import open_duck
@@ -52,10 +55,14 @@ class FrozenLake:
     Every table is there by its name. `bronze_<x>_judged` is Bronze without the batches that Silver
     lacks, `silver_<x>_promoted` Silver without those that Gold lacks, and `gold_<x>_before`, if the
     candles lack the exchange's newest batch, Gold without that. With `since` there is only what
-    came in, or was traded, from that day on. Use it as a context manager.
+    came in, or was traded, from that day on. `registry` knows what frames may carry; by default
+    what ships with k2-schemas. Use it as a context manager.
     """
 
-    def __init__(self, home: LakeHome, since: date | None = None) -> None:
+    def __init__(
+        self, home: LakeHome, since: date | None = None, registry: Registry | None = None
+    ) -> None:
+        self.registry = registry or FileRegistry.packaged()
         self._since = since
         self._lake = Lake(home)
         self._duck = _connect(home.file_io)

@@ -28,6 +28,9 @@ ReadFrameIds = Callable[[str, Sequence[str], Iterable[bytes]], Iterable[DeadId]]
 """Reads the trade numbers out of frames that the feed could not decode: given the exchange
 (lower-case name), its symbols and the frames. Only who knows the exchange's protocol can."""
 
+_IDS = range(-(2**63), 2**63)
+"""What a number of a broken frame may be; no trade of ours has another."""
+
 _DEAD_IDS = pa.schema([("symbol", pa.string()), ("id", pa.int64())])
 
 
@@ -118,7 +121,8 @@ def _read_dead_ids(
 ) -> pa.Table:
     """Return (symbol, id) of the dead letters that can be read: records, and the feed's frames."""
     source = quote_text(bronze_trades(exchange).name)
-    found = list(_decode_ids(_read_raw(lake, f"bronze_source = {source}")))
+    codec = TradeCodec(lake.registry)
+    found = list(_decode_ids(codec, _read_raw(lake, f"bronze_source = {source}")))
     if read_frame_ids is not None:
         query = f"SELECT DISTINCT symbol FROM {silver_trades(exchange).name} ORDER BY symbol"
         symbols = [row["symbol"] for row in lake.ask(query)]
@@ -126,7 +130,7 @@ def _read_dead_ids(
         venue = quote_text(f"{exchange}: ")
         own = f"kafka_topic = '{DEADLETTER_TOPIC}' AND starts_with(error_reason, {venue})"
         found += read_frame_ids(exchange, symbols, _read_raw(lake, own))
-    rows = [{"symbol": symbol, "id": number} for symbol, number in found]
+    rows = [{"symbol": symbol, "id": number} for symbol, number in found if number in _IDS]
     return pa.Table.from_pylist(rows, schema=_DEAD_IDS)
 
 
@@ -135,8 +139,7 @@ def _read_raw(lake: FrozenLake, own: str) -> Iterator[bytes]:
     return (row["raw_record"] for row in lake.stream(query))
 
 
-def _decode_ids(raw_records: Iterable[bytes]) -> Iterator[DeadId]:
-    codec = TradeCodec()
+def _decode_ids(codec: TradeCodec, raw_records: Iterable[bytes]) -> Iterator[DeadId]:
     for raw in raw_records:
         try:
             trade = codec.decode(raw)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from sqlalchemy import text
 
@@ -89,8 +90,12 @@ class Lake:
         return pointers
 
     def _load(self, name: str, place: str) -> Table:
+        """Return the table as that file says, even if its pointer has moved on meanwhile."""
         held = self._held.get(name)
         if held is None or held.metadata_location != place:
+            io = self._home.file_io
             with name_file_errors(name):
-                held = self._held[name] = self._catalog.load_table(f"{NAMESPACE}.{name}")
+                metadata = FromInputFile.table_metadata(io.new_input(place))
+            held = Table((NAMESPACE, name), metadata, place, io, self._catalog)
+            self._held[name] = held
         return held

@@ -11,7 +11,7 @@ from datetime import date
 
 from .frozen import FrozenLake
 from .law import MOST_EXAMPLES, Law
-from .readback import sum_bronze, sum_silver_sql
+from .readback import open_codecs, sum_bronze, sum_silver_sql
 from .rollup import CANDLE_COLUMNS, of_trades_sql, pick_versions_sql
 from .scan import quote_day
 from .tables import (
@@ -71,7 +71,8 @@ def _judge_bytes(lake: FrozenLake, bronze: str, silver: str, own: str, kept: str
     accepted = f"""
 SELECT raw_bytes, ingestion_timestamp AS batch
 FROM {bronze}_judged b ANTI JOIN {own} d ON {_PLACE} WHERE {kept}"""
-    lake.register(f"{bronze}_sums", sum_bronze(lake, accepted))
+    codecs = open_codecs(lake, silver)
+    lake.register(f"{bronze}_sums", sum_bronze(lake, accepted, codecs))
     made = f"SELECT *, bronze_ingestion_timestamp AS batch FROM {silver} WHERE {kept}"
     return _judge(
         lake,

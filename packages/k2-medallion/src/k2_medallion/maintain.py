@@ -90,7 +90,9 @@ class Maintenance:
                 for start, files in sorted(parts.items()):
                     closed = start + _PERIODS[spec.partition[1]] + CLOSED_AFTER < now
                     if _are_too_many(files, spec, closed=closed):
-                        yield self._rewrite(spark, spec, start, closed=closed)
+                        # One that cannot be rewritten must not leave those after it as they are.
+                        with self._go_on_after("compact", spec):
+                            yield self._rewrite(spark, spec, start, closed=closed)
 
     def expire(self, spark: SparkSession, now: datetime) -> Iterator[Action]:
         """Forget snapshots that are old and that no flow needs any more."""

@@ -74,8 +74,8 @@ def audit_places(
     """Judge rows (SQL for `topic`, `partition`, `offset`, `day`) of a table by a topic's offsets.
 
     Retention has removed days before `horizon`, if that is not `date.min`: what follows a row of
-    such a day, or comes before the first one, may have gone with them. Nor are holes judged below
-    what Kafka still holds.
+    such a day, or comes before the first one, may have gone with them. What Kafka has deleted is
+    missed all the same: it cannot be read any more.
     """
     own = f'SELECT "partition", "offset", day FROM ({rows}) WHERE topic = {quote_text(topic)}'
     held = _read_held(lake, own)
@@ -92,7 +92,7 @@ def audit_places(
     lags = [
         Lag(topic, partition, position, high)
         for partition, (low, high) in (kafka or {}).items()
-        if (position := held[partition].last + 1 if partition in held else low) < high
+        if (position := max(low, held[partition].last + 1 if partition in held else 0)) < high
     ]
     return PlaceAudit(tuple(laws), tuple(lags))
 
@@ -149,17 +149,13 @@ def _list_missing(
     prefix_may_go: bool,
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (partition, first, last) of the offsets that the table should hold and does not."""
-    if kafka is None:
-        yield from holes
-        return
-    for partition, first, last in holes:
-        low = kafka[partition].low if partition in kafka else 0
-        if last >= low:
-            yield partition, max(first, low), last
-    if not prefix_may_go:
-        for partition, found in held.items():
-            if partition in kafka and kafka[partition].low < found.first:
-                yield partition, kafka[partition].low, found.first - 1
+    yield from holes
+    for partition, found in held.items():
+        low = found.last + 1 if kafka is None or partition not in kafka else kafka[partition].low
+        if low < found.first and not prefix_may_go:
+            yield partition, low, found.first - 1
+        if low > found.last + 1:
+            yield partition, found.last + 1, low - 1  # deleted before anybody has read it
 
 
 def _judge_ends(

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 
 import duckdb
 import pyarrow as pa
 
-from k2_schemas import FileRegistry, FrameError, RecordDecodeError, compile, parse_frame
+from k2_schemas import FrameError, RecordDecodeError, UnknownSchemaError, compile, parse_frame
 from k2_schemas.avro import Codec
-from k2_schemas.topics import SUBJECT
 
 from .duck import open_duck
+from .errors import SchemaLackingError
 from .frozen import FrozenLake
 from .tables import TRADE_COLUMNS
 
@@ -40,25 +39,39 @@ _TYPES = {
 }
 
 
+def open_codecs(lake: FrozenLake, silver: str) -> Mapping[int, Codec]:
+    """Return the codec of each schema that a Silver table has rows of.
+
+    Raises `SchemaLackingError` for one that is not known: nothing could be said about its rows.
+    """
+    ids = f"SELECT DISTINCT schema_id AS id FROM {silver} WHERE schema_id IS NOT NULL ORDER BY 1"
+    codecs = {}
+    for row in lake.ask(ids):
+        try:
+            codecs[row["id"]] = compile(lake.registry.get(row["id"]).text)
+        except UnknownSchemaError:
+            raise SchemaLackingError(silver, row["id"]) from None
+    return codecs
+
+
 def sum_silver_sql(rows: str) -> str:
-    """Return SQL for (batch, n, content) of Silver rows whose schema we can read."""
-    known = ", ".join(map(str, _list_codecs()))
+    """Return SQL for (batch, n, content) of Silver rows."""
     return f"""
 SELECT bronze_ingestion_timestamp AS batch, count(*) AS n,
   {_content_sql()}::DECIMAL(38, 0) AS content
-FROM ({rows}) WHERE schema_id IN ({known}) GROUP BY 1"""
+FROM ({rows}) GROUP BY 1"""
 
 
-def sum_bronze(lake: FrozenLake, rows: str) -> pa.Table:
+def sum_bronze(lake: FrozenLake, rows: str, codecs: Mapping[int, Codec]) -> pa.Table:
     """Return (batch, n, content) of rows (`raw_bytes`, `batch`) of Bronze that were accepted.
 
-    Those of a schema that does not ship with k2-schemas are left out. One that our codec refuses
-    counts, without a content: no Silver row can be as it says.
+    One that `codecs` refuse or do not know counts, without a content: no Silver row can be as it
+    says.
     """
     sums: dict[datetime, tuple[int, int]] = {}
     with open_duck() as duck:
         for chunk in lake.read_chunks(f"SELECT raw_bytes, batch FROM ({rows})"):
-            for batch, n, content in _sum_chunk(duck, chunk):
+            for batch, n, content in _sum_chunk(duck, chunk, codecs):
                 count, total = sums.get(batch, (0, 0))
                 sums[batch] = (count + n, total + content)
     found = [
@@ -69,20 +82,20 @@ def sum_bronze(lake: FrozenLake, rows: str) -> pa.Table:
 
 
 def _sum_chunk(
-    duck: duckdb.DuckDBPyConnection, chunk: pa.RecordBatch
+    duck: duckdb.DuckDBPyConnection, chunk: pa.RecordBatch, codecs: Mapping[int, Codec]
 ) -> Iterator[tuple[datetime, int, int]]:
-    codecs = _list_codecs()
     bodies: dict[int, list[bytes]] = {}
     batches: dict[int, list[datetime]] = {}
     for raw, batch in zip(chunk["raw_bytes"].to_pylist(), chunk["batch"].to_pylist(), strict=True):
         try:
             schema_id, body = parse_frame(raw)
         except FrameError:
-            yield batch, 1, 0
-            continue
+            schema_id, body = -1, b""
         if schema_id in codecs:
             bodies.setdefault(schema_id, []).append(body)
             batches.setdefault(schema_id, []).append(batch)
+        else:
+            yield batch, 1, 0
     for schema_id, found in bodies.items():
         yield from _sum_bodies(duck, codecs[schema_id], found, batches[schema_id])
 
@@ -116,10 +129,3 @@ def _write_field(name: str, kind: str) -> str:
     typed = f'"{name}"::{_TYPES[kind]}'
     # A map has no order, but its entries do.
     return f"list_sort(map_entries({typed}))" if kind.startswith("map") else typed
-
-
-@cache
-def _list_codecs() -> Mapping[int, Codec]:
-    """Return the codec of each schema of trades that ships with k2-schemas."""
-    locked = FileRegistry.packaged().all()
-    return {one.schema_id: compile(one.text) for one in locked if one.subject == SUBJECT}

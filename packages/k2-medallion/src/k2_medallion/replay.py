@@ -1,10 +1,10 @@
 """Replay: Silver, dead letters, Gold and candles of a time range, rebuilt from Bronze.
 
 The same functions as the flows use, and only what is lacking is appended: of each message_id the
-rows that Bronze yields beyond those that Silver holds, of dead letters those whose place in Kafka
-is not there yet. So a second run adds nothing. What was judged stays judged: where today's rules or
-schemas would make more or fewer rows of Bronze than it has, nothing is published. It compares
-tables, so it must be alone (`hold_home(home, alone=True)`).
+rows that Bronze yields beyond those that Silver holds, by batch and content, of dead letters those
+whose place in Kafka is not there yet. So a second run adds nothing. What was judged stays judged:
+where today's rules or schemas would make more or fewer rows of Bronze than it has, nothing is
+published. It compares tables, so it must be alone (`hold_home(home, alone=True)`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from itertools import pairwise
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
@@ -23,7 +24,7 @@ from .errors import ConservationError, SchemaLackingError
 from .promotion import Promotion
 from .publish import ALONE, Guard, publish_rows
 from .spark import table_name
-from .tables import DEAD_LETTERS
+from .tables import DEAD_LETTERS, TRADE_COLUMNS
 from .time_range import from_micros
 
 MOST_ROWS = 200_000
@@ -107,20 +108,18 @@ class Replay:
 
     def _list_slices(
         self, spark: SparkSession, start: datetime, end: datetime
-    ) -> Iterator[tuple[datetime, datetime]]:
+    ) -> list[tuple[datetime, datetime]]:
         """Cut a part of an hour between batches, so that none is much larger than a batch may be.
 
         An hour of a busy exchange, or one of catching up, has too many rows for a driver's memory.
         """
-        rows = self._select_bronze(spark, start, end).groupBy("ingestion_timestamp").count()
-        begin, count = start, 0
-        for time, number in rows.orderBy("ingestion_timestamp").collect():
-            batch = time.astimezone(UTC)
-            if count and count + number > MOST_ROWS:
-                yield begin, batch
-                begin, count = batch, 0
-            count += number
-        yield begin, end
+        # Cut by Spark: a migrated Bronze has as many times as Kafka had, millions an hour.
+        batches = self._select_bronze(spark, start, end).groupBy("ingestion_timestamp").count()
+        before = F.sum("count").over(Window.orderBy("ingestion_timestamp")) - F.col("count")
+        slices = batches.withColumn("slice", F.floor(before / MOST_ROWS)).groupBy("slice")
+        begins = slices.agg(F.min("ingestion_timestamp")).orderBy("slice").collect()
+        cuts = [start, *(begin.astimezone(UTC) for _, begin in begins[1:]), end]
+        return list(pairwise(cuts))
 
     def _select_bronze(self, spark: SparkSession, start: datetime, end: datetime) -> DataFrame:
         # The date is there for Iceberg to skip files by.
@@ -190,9 +189,26 @@ def _is_at(bronze: DataFrame, places: DataFrame) -> Column:
 
 
 def _drop_held(rows: DataFrame, held: DataFrame) -> DataFrame:
-    """Return, of each message_id, the rows beyond as many as are held."""
-    counts = held.groupBy("message_id").agg(F.count("*").alias("held_count"))
-    place = Window.partitionBy("message_id").orderBy("bronze_ingestion_timestamp")
-    numbered = rows.withColumn("copy", F.row_number().over(place))
+    """Return the rows beyond as many of the same batch and content as are held.
+
+    A trade that came in two batches has a row of each: one must not stand in for the other.
+    """
+    counts = held.groupBy(*_same_row()).agg(F.count("*").alias("held_count"))
+    same = Window.partitionBy("message_id", "bronze_ingestion_timestamp", "content")
+    numbered = rows.select("*", _same_row()[2]).withColumn(
+        "copy", F.row_number().over(same.orderBy("message_id"))
+    )
     lacking = F.col("copy") > F.coalesce("held_count", F.lit(0))
-    return numbered.join(counts, "message_id", "left").where(lacking).select(*rows.columns)
+    keys = ["message_id", "bronze_ingestion_timestamp", "content"]
+    return numbered.join(counts, keys, "left").where(lacking).select(*rows.columns)
+
+
+def _same_row() -> tuple[Column, Column, Column]:
+    """Return what two Silver rows have in common that say the same: trade, batch, content."""
+    # A map has no hash, as it has no order; its entries do.
+    fields = (
+        F.sort_array(F.map_entries(name)) if kind.startswith("map") else F.col(name)
+        for name, kind in TRADE_COLUMNS
+    )
+    content = F.xxhash64(*fields).alias("content")
+    return F.col("message_id"), F.col("bronze_ingestion_timestamp"), content

@@ -24,6 +24,8 @@ _PACE_S = {
     "remove_orphans": 24 * 60 * _MINUTE_S,
 }
 """How often each duty is looked at."""
+_FIRST_S = 10 * _MINUTE_S
+"""When at the latest each is looked at first: a lake that is often killed has orphans."""
 
 
 class UpkeepFlow(PolledFlow):
@@ -46,7 +48,7 @@ class UpkeepFlow(PolledFlow):
         self._on_action = on_action
         self._on_failure = on_failure
         began = time.monotonic()
-        self._due = {duty: began + pace for duty, pace in _PACE_S.items()}
+        self._due = {duty: began + min(pace, _FIRST_S) for duty, pace in _PACE_S.items()}
 
     def take_turn(self, spark: SparkSession) -> bool:
         """Perform the duties that are due; a look at the clock is no reason for another."""

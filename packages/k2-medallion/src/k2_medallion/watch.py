@@ -77,10 +77,15 @@ class Watch:
         return incidents
 
     def _restore(self) -> tuple[int, Monitor]:
+        """Return the stored state; one that cannot be read is none, and no reason to stop."""
         if not self._file.exists():
             return -1, Monitor()
-        state = json.loads(self._file.read_text())
-        return state["last_seen"], Monitor.from_json(state["monitor"])
+        try:
+            state = json.loads(self._file.read_text())
+            return int(state["last_seen"]), Monitor.from_json(state["monitor"])
+        except Exception as error:  # noqa: BLE001 - whatever is in the file
+            _log.warning("watch_state_lost", exchange=self.exchange, error=str(error))
+            return -1, Monitor()
 
 
 class WatchFlow(PolledFlow):
