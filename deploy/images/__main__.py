@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from platform import machine
 
 from platformdirs import user_cache_path
 
@@ -33,7 +34,7 @@ CACHE = user_cache_path("k2")
 _SUITE = "bookworm"
 _PACKAGES = "ca-certificates,hostname,procps,python3"
 _MINIO = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
-_PYTHON = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
+_PYTHON = ("--python-version", "3.11", "--python-platform", f"{machine()}-manylinux_2_28")
 _LABEL = "k2.inputs"
 
 
@@ -60,7 +61,7 @@ def main(names: Sequence[str]) -> None:
 
 def _is_replaced(name: str) -> bool:
     """Tell whether compose is told to take another image: then ours need not be built."""
-    return f"K2_{name.removeprefix('k2-').upper()}_IMAGE" in os.environ
+    return bool(os.environ.get(f"K2_{name.removeprefix('k2-').upper()}_IMAGE"))
 
 
 def _order(names: Sequence[str]) -> list[str]:
@@ -229,7 +230,8 @@ def _sources(*members: str) -> Iterator[str]:
     """Yield the content of everything that a member's wheel is made of."""
     for member in members:
         folder = ROOT / member
-        for path in sorted([folder / "pyproject.toml", *folder.glob("src/**/*")]):
+        built_by = [folder / "pyproject.toml", folder / "setup.py"]
+        for path in sorted([*built_by, *folder.glob("src/**/*")]):
             if path.is_file() and path.suffix not in (".pyc", ".so", ".c"):
                 yield (
                     path.relative_to(ROOT).as_posix()
@@ -247,15 +249,22 @@ IMAGES: Mapping[str, Image] = {
         "k2/cp-kafka:8.1.0", "java", _fill_kafka, lambda: [jar.sha256 for jar in kafka_jars()]
     ),
     "minio": Image("k2/minio:20260212", "base", _fill_minio, lambda: [_MINIO]),
-    "registry": Image("k2/registry:3.3.3", "java", _fill_registry, lambda: ["3.3.3"]),
+    "registry": Image(
+        "k2/registry:3.3.3",
+        "java",
+        _fill_registry,
+        lambda: [(HERE.parent / "apicurio.lock").read_text()],
+    ),
     "spark": Image(
         "k2/spark:4.1.1",
         "java",
         _fill_spark,
         lambda: [metadata.version("pyspark"), *(jar.sha256 for jar in spark_jars(store=True))],
     ),
-    "k2-feed": Image("k2/k2-feed:0.1.0", "base", _fill_feed, lambda: list(_sources(*_FEED))),
-    "k2-lake": Image("k2/k2-lake:0.1.0", "spark", _fill_lake, lambda: list(_sources(*_LAKE))),
+    "k2-feed": Image("k2/k2-feed:0.1.0", "base", _fill_feed, lambda: [*_PYTHON, *_sources(*_FEED)]),
+    "k2-lake": Image(
+        "k2/k2-lake:0.1.0", "spark", _fill_lake, lambda: [*_PYTHON, *_sources(*_LAKE)]
+    ),
 }
 
 

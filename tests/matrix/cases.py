@@ -252,34 +252,27 @@ def _wait_until_stopped(pid: int) -> None:
 
 
 def _wait_for_some(lake: Lake) -> None:
-    _wait(lambda: _count_bronze(lake) > 0)
+    _wait(lambda: lake.count_bronze() > 0)
 
 
 def _wait_for_bronze(lake: Lake, records: int, driver: Popen[bytes]) -> None:
-    _wait(lambda: _count_bronze(lake) == records or driver.poll() is not None)
+    _wait(lambda: lake.count_bronze() == records or driver.poll() is not None)
     time.sleep(5)
 
 
 def _wait_for_quiet(lake: Lake, *drivers: Popen[bytes]) -> None:
     """Wait until Bronze has grown and then has not for ten seconds, or every driver has ended."""
-    begun = last = _count_bronze(lake)
+    begun = last = lake.count_bronze()
     since = time.monotonic()
     deadline = since + 240
     while any(driver.poll() is None for driver in drivers):
-        now = _count_bronze(lake)
+        now = lake.count_bronze()
         if now != last:
             last, since = now, time.monotonic()
         if last != begun and time.monotonic() - since > 10:
             return
         assert time.monotonic() < deadline, "nothing has come to rest in time"
         time.sleep(0.5)
-
-
-def _count_bronze(lake: Lake) -> int:
-    try:
-        return lake.count()["bronze"]
-    except Exception:  # noqa: BLE001 - not there yet, or not complete
-        return 0
 
 
 def _wait(done: Callable[[], bool]) -> None:

@@ -87,6 +87,7 @@ class Lake:
         self.exchange = exchange
         self.config = self.home.path / "lake.toml"
         self.log = self.home.path / "driver.log"
+        self._reader: LakeReader | None = None
         self._rig = rig
         self.config.write_text(
             f'[kafka]\nbootstrap_servers = "{rig.broker.address}"\n'
@@ -141,13 +142,9 @@ class Lake:
             kill_group(driver)
         assert code == 0, f"the driver ended with {code}: {self.tail()}"
 
-    def count(self) -> dict[str, int]:
-        """Count the rows of every layer."""
-        with LakeReader(self.home) as lake:
-            return {
-                name: int(lake.sql(f"SELECT count(*) FROM {table}").to_arrow().column(0)[0].as_py())
-                for name, table in self.tables.items()
-            }
+    def count_bronze(self) -> int:
+        """Count the rows of Bronze; 0 while there is none."""
+        return int(self._ask(f"SELECT count(*) FROM {self.tables['bronze']}") or 0)
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -165,6 +162,9 @@ class Lake:
 
     def find_differences(self, ledger: MatrixLedger) -> list[str]:
         """Compare Gold, dead letters and Bronze with the ledger, in content."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         with LakeReader(self.home) as lake:
             return [
                 *_compare_gold(lake, ledger),
@@ -173,20 +173,25 @@ class Lake:
             ]
 
     def _is_done(self, records: int) -> bool:
-        try:
-            counts = self.count()
-        except (CatalogError, QueryError):
-            return False
-        whole = counts["bronze"] == records == counts["silver"] + counts["dlq"]
-        return whole and self._gold_is_complete()
-
-    def _gold_is_complete(self) -> bool:
+        silver, gold = self.tables["silver"], self.tables["gold"]
         query = (
-            f"SELECT count(*) FROM (SELECT message_id FROM {self.tables['silver']}"
-            " EXCEPT SELECT message_id FROM gold_crypto_trades)"
+            f"SELECT (SELECT count(*) FROM {self.tables['bronze']}) = {records}"
+            f" AND (SELECT count(*) FROM {silver})"
+            f" + (SELECT count(*) FROM {self.tables['dlq']}) = {records}"
+            f" AND NOT EXISTS"
+            f" (SELECT message_id FROM {silver} EXCEPT SELECT message_id FROM {gold})"
         )
-        with LakeReader(self.home) as lake:
-            return bool(lake.sql(query).to_arrow().column(0)[0].as_py() == 0)
+        return bool(self._ask(query))
+
+    def _ask(self, query: str) -> Any:
+        """Return a query's only value; None while the tables are not there."""
+        try:
+            # One reader for all questions: to open it takes from a driver what it starts with.
+            if self._reader is None:
+                self._reader = LakeReader(self.home)
+            return self._reader.sql(query).to_arrow().column(0)[0].as_py()
+        except (CatalogError, QueryError):
+            return None
 
 
 @dataclass(slots=True)
@@ -203,11 +208,15 @@ def read_all_the_while(lake: Lake) -> Iterator[Reader]:
     seen, stop = Reader(), threading.Event()
 
     def read() -> None:
+        query = "SELECT count(*) - count(DISTINCT message_id) FROM gold_crypto_trades"
+        reader: LakeReader | None = None
         while not stop.wait(0.3):
-            with contextlib.suppress(CatalogError, QueryError), LakeReader(lake.home) as reader:
-                query = "SELECT count(*) - count(DISTINCT message_id) FROM gold_crypto_trades"
+            with contextlib.suppress(CatalogError, QueryError):
+                reader = reader or LakeReader(lake.home)
                 seen.duplicates += int(reader.sql(query).to_arrow().column(0)[0].as_py())
                 seen.reads += 1
+        if reader is not None:
+            reader.close()
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()

@@ -123,3 +123,13 @@ def test_a_feed_of_nothing_is_refused(tmp_path: Path, text: str, keys: list[str]
     config.write_text(text)
 
     assert keys == problems(config)
+
+
+@pytest.mark.parametrize(
+    "url", ["WS://evil.example/x", " ws://evil.example/x", "HTTP://evil.example", "evil.example"]
+)
+def test_only_tls_is_tls(config: Path, url: str):
+    """Whatever the letters: what is not known to be safe is refused."""
+    config.write_text(SHARED.replace("ws://127.0.0.1:1/binance", url))
+    with pytest.raises(ValidationError, match="is not TLS"):
+        read_settings(config)

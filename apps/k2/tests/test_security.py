@@ -93,7 +93,38 @@ def test_only_the_files_that_are_named_are_looked_at(tmp_path: Path):
     findings = {f.subject: f for f in examine_security(tmp_path, tmp_path / "cache", {}, [other])}
 
     assert findings["Configurations"].well
-    assert findings["Listeners"].cure.endswith("lake.metrics_host of mine.toml")
+    assert findings["Listeners"].cure.endswith(f"lake.metrics_host of {other}")
+
+
+def test_files_of_one_name_are_all_looked_at(tmp_path: Path):
+    """Each exchange has a k2.toml in a folder of its own."""
+    paths = [tmp_path / folder / "k2.toml" for folder in ("one", "two")]
+    for path, host in zip(paths, ("0.0.0.0", "127.0.0.1"), strict=True):
+        path.parent.mkdir()
+        path.write_text(f'[lake]\nmetrics_host = "{host}"\n')
+    findings = {f.subject: f for f in examine_security(tmp_path, tmp_path / "cache", {}, paths)}
+
+    assert str(paths[0]) in findings["Listeners"].cure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[lake\npassword = 'x'",
+        '[lake.spark]\n"spark.hadoop.fs.s3a.secret.key" = "canary"',
+        '[lake.spark]\n"spark.hadoop.fs.azure.account.key.mine" = "canary"',
+        '[schemas]\nurl = "https://me:canary@registry.example"',
+        '[store]\nendpoint = "https://me:canary@store.example"',
+    ],
+)
+def test_what_may_hold_a_secret_is_not_well(tmp_path: Path, text: str):
+    """A file that cannot be read is not one without secrets."""
+    (tmp_path / "k2.toml").write_text(text)
+    finding = find("Configurations", tmp_path)
+
+    assert not finding.well
+    assert "k2.toml" in finding.found
+    assert "canary" not in finding.found + finding.cure
 
 
 @pytest.mark.parametrize(
@@ -114,6 +145,19 @@ def test_what_is_spoken_to_in_the_clear_is_found(tmp_path: Path, text: str, open
 
     assert finding.well is (open_one is None)
     assert open_one is None or finding.cure.endswith(open_one)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"K2_LAKE": '{"metrics_host": "0.0.0.0"}'},
+        {"K2_LAKE__SPARK": '{"spark.driver.bindAddress": "0.0.0.0"}'},
+        {"k2_lake__metrics_host": "0.0.0.0"},
+    ],
+)
+def test_the_environment_is_read_as_programs_read_it(tmp_path: Path, told: dict[str, str]):
+    """Tables as JSON, and names in either case."""
+    assert not find("Listeners", tmp_path, **told).well
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the lake can be told, and how it says that it was told something wrong."""
 
 import io
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from k2_lake.__main__ import _configure_logging, app
-from k2_lake.settings import SchemaSettings, read_settings
+from k2_lake.settings import SchemaSettings, StoreSettings, read_settings
 
 SHARED = """
 [kafka]
@@ -230,6 +231,9 @@ def test_an_exchange_name_that_makes_no_table_is_refused(tmp_path, entries, comp
     [
         '[lake.spark]\n"spark.authenticate.secret" = "canary"',
         '[lake.spark]\n"spark.ssl.keyPassword" = "canary"',
+        '[lake.spark]\n"spark.sql.catalog.k2.s3.sse.key" = "canary"',
+        '[lake.spark]\n"spark.hadoop.fs.azure.account.key.mine" = "canary"',
+        '[lake.spark]\n"spark.my.passphrase" = "canary"',
     ],
 )
 def test_a_secret_of_sparks_own_is_refused(config: Path, lines: str):
@@ -240,6 +244,57 @@ def test_a_secret_of_sparks_own_is_refused(config: Path, lines: str):
     assert result.exit_code == 1
     assert "SPARK_CONF_DIR" in result.stderr
     assert "canary" not in result.stderr
+
+
+def test_a_path_to_a_key_store_is_no_secret(config: Path):
+    """Only what opens it is."""
+    config.write_text(SHARED + '[lake.spark]\n"spark.ssl.keyStore" = "/etc/keys.p12"')
+
+    assert read_settings(config).lake.spark == {"spark.ssl.keyStore": "/etc/keys.p12"}
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"username": "me", "password": "x", "url": "http://registry.example"}, "https:// url"),
+        ({"username": "me", "password": "x"}, "https:// url"),
+        ({"ca_file": "/ca.pem", "url": "http://127.0.0.1:8080"}, "ca_file is of no use"),
+        ({"username": "me", "password": "", "url": "https://registry.example"}, "go together"),
+    ],
+)
+def test_a_login_at_a_registry_is_not_sent_in_the_clear(told: dict[str, str], complaint: str):
+    """Nor is an authority named for nothing."""
+    with pytest.raises(ValidationError, match=complaint):
+        SchemaSettings.model_validate(told)
+
+
+@pytest.mark.parametrize(
+    ("told", "complaint"),
+    [
+        ({"access_key": "a"}, "go together"),
+        ({"access_key": "a", "secret_key": ""}, "go together"),
+        ({"endpoint": "http://me:secret@store:9000"}, "must not have a password"),
+    ],
+)
+def test_half_a_key_is_nobody(told: dict[str, str], complaint: str):
+    """The AWS chain would be asked for somebody else, in silence."""
+    with pytest.raises(ValidationError, match=complaint) as caught:
+        StoreSettings.model_validate({"warehouse": "s3://b/w"} | told)
+    assert "me:secret" not in str(caught.value)
+
+
+def test_metrics_that_cannot_be_served_are_one_sentence(config: Path):
+    """Before Spark is started, and with the setting to change."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config.write_text(SHARED + f"metrics_port = {port}\n")
+        result = run(config)
+
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert "lake.metrics_port" in result.stderr
 
 
 def test_a_secret_among_java_options_is_refused(config: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -15,7 +16,7 @@ from pydantic_settings import (
 )
 
 from k2_connectors import DRAIN_S, FLUSH_S, MAX_BACKFILL_TRADES, TransportName
-from k2_connectors.transport import is_loopback
+from k2_schemas.address import is_loopback
 from k2_schemas.settings import KafkaSettings, refuse_secrets
 
 
@@ -37,7 +38,8 @@ class ExchangeSettings(BaseModel):
     @model_validator(mode="after")
     def _require_tls(self) -> ExchangeSettings:
         for url in filter(None, (self.url, self.rest_url)):
-            if url.startswith(("ws:", "http:")) and not (self.plaintext or is_loopback(url)):
+            has_tls = urlsplit(url).scheme in ("wss", "https")
+            if not (has_tls or self.plaintext or is_loopback(url)):
                 raise ValueError(
                     f"{url} is not TLS: give a wss:// or https:// URL, or set plaintext = true "
                     "where nobody can be in between"

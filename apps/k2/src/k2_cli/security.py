@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import psutil
 
 from k2_medallion.jvm import spark_jars
+from k2_medallion.spark import SECRET_NAMES
 from k2_schemas import SecretInTextError
+from k2_schemas.address import is_local
 from k2_schemas.settings import refuse_secrets
 
 from .broker import kafka_jars
@@ -31,11 +33,11 @@ _SECRET_FILES = (
 _HOSTS = ("metrics.host", "lake.metrics_host", "lake.driver_host")
 _SPARK_HOSTS = ("spark.driver.bindAddress", "spark.driver.host")
 _URLS = ("schemas.url", "store.endpoint")
-_PREFIX = "K2_"
+_PREFIX = "k2_"
 _ENVIRONMENT_FILE = ".env"
 
 Documents = Mapping[str, Mapping[str, Any]]
-"""What programs are told, the environment before a file, by the file's name."""
+"""What programs are told, the environment before a file, by the file's path."""
 
 
 def examine_security(
@@ -46,11 +48,12 @@ def examine_security(
     Configurations are `configs`, or else the `*.toml` of the home and of the working folder.
     """
     paths = list(configs) or sorted({*home.glob("*.toml"), *Path.cwd().glob("*.toml")})
-    files = dict(_read_configurations(paths))
-    told = {path.name: _put_over(environment, document) for path, document in files.items()}
+    broken: list[str] = []
+    files = dict(_read_configurations(paths, broken))
+    told = {str(path): _put_over(environment, document) for path, document in files.items()}
     documents = told or {"the environment": _put_over(environment, {})}
     yield _examine_folder(home)
-    yield _examine_configurations(files)
+    yield _examine_configurations(files, broken)
     yield _examine_secret_files(home, documents)
     yield _examine_listeners(home, documents)
     yield _examine_kafka(documents)
@@ -58,24 +61,40 @@ def examine_security(
     yield _examine_jars(cache)
 
 
-def _read_configurations(paths: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _read_configurations(
+    paths: Sequence[Path], broken: list[str]
+) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield what can be read; note why another cannot: nobody knows what it holds."""
     for path in paths:
         try:
             yield path, tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
-            continue  # whoever reads it says so
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            broken.append(f"{path} cannot be read: {error}")
 
 
 def _put_over(environment: Mapping[str, str], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as a program sees it: `K2_TABLE__KEY` comes before `table.key`."""
+    """Return a configuration as a program sees it: `K2_TABLE__KEY` comes before `table.key`.
+
+    In either case, and as JSON where a table or a list is meant, as pydantic-settings takes them.
+    """
     told = {name: dict(t) if isinstance(t, Mapping) else t for name, t in document.items()}
     for name, value in environment.items():
-        table, mark, key = name.removeprefix(_PREFIX).lower().partition("__")
-        if name.startswith(_PREFIX) and mark:
-            held = told.setdefault(table, {})
-            if isinstance(held, dict):
-                held[key] = value
+        if not name.lower().startswith(_PREFIX):
+            continue
+        table, mark, key = name.lower().removeprefix(_PREFIX).partition("__")
+        given, held = _read_json(value), told.get(table, {})
+        if isinstance(held, dict) and (mark or isinstance(given, dict)):
+            told[table] = held | ({key: given} if mark else given)
+        elif isinstance(given, list):
+            told[table] = given
     return told
+
+
+def _read_json(value: str) -> Any:
+    if value.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def _look_up(document: Mapping[str, Any], name: str) -> str | None:
@@ -102,17 +121,37 @@ def _is_open_to_all(path: Path) -> bool:
     return not stat.S_ISLNK(mode) and bool(mode & stat.S_IWOTH)
 
 
-def _examine_configurations(files: Mapping[Path, Mapping[str, Any]]) -> Finding:
-    told = []
+def _examine_configurations(
+    files: Mapping[Path, Mapping[str, Any]], broken: Sequence[str]
+) -> Finding:
+    told = [(text, "mend it, or name others by --config") for text in broken]
     for path, document in files.items():
         try:
             refuse_secrets(path, document)
         except SecretInTextError as error:
             told.append((f"{path.name} holds {error.name}", str(error)))
+        for name in _list_secrets(document):
+            cure = f"{path}: take {name} out; SECURITY.md says where it may be"
+            told.append((f"{path.name} holds {name}", cure))
     if told:
         found, cures = zip(*told, strict=True)
-        return Finding("Configurations", "; ".join(found), "; ".join(cures))
+        return Finding("Configurations", "; ".join(found), "; ".join(dict.fromkeys(cures)))
     return Finding("Configurations", f"{len(files)} files, no secret in them")
+
+
+def _list_secrets(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings that k2-lake refuses as secrets, or as holding one."""
+    lake = document.get("lake")
+    spark = lake.get("spark") if isinstance(lake, Mapping) else None
+    yield from (
+        f"lake.spark.{name}"
+        for name in (spark if isinstance(spark, Mapping) else ())
+        if re.search(SECRET_NAMES, name)
+    )
+    for name in _URLS:
+        url = _look_up(document, name)
+        if url is not None and "@" in url:
+            yield name
 
 
 def _examine_secret_files(home: Path, documents: Documents) -> Finding:
@@ -129,7 +168,7 @@ def _examine_secret_files(home: Path, documents: Documents) -> Finding:
 def _examine_listeners(home: Path, documents: Documents) -> Finding:
     """Look at what this home's stack listens on, and at what configurations ask for."""
     places = sorted({place for pid in _list_pids(home) for place in _list_listeners(pid)})
-    strange = [f"{host}:{port}" for host, port in places if not _is_local(host)]
+    strange = [f"{host}:{port}" for host, port in places if not is_local(host)]
     for name, document in documents.items():
         strange += [f"{asked} of {name}" for asked in _list_asked(document)]
     found = f"{len(places)} of k2's own stack here, {len(strange)} beyond this machine"
@@ -141,13 +180,13 @@ def _list_asked(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the settings by which something would listen for others."""
     for name in _HOSTS:
         host = _look_up(document, name)
-        if host is not None and not _is_local(host):
+        if host is not None and not is_local(host):
             yield name
     lake = document.get("lake")
     spark = lake.get("spark") if isinstance(lake, Mapping) else None
     if isinstance(spark, Mapping):
         yield from (
-            name for name in _SPARK_HOSTS if name in spark and not _is_local(str(spark[name]))
+            name for name in _SPARK_HOSTS if name in spark and not is_local(str(spark[name]))
         )
         if str(spark.get("spark.ui.enabled", "false")).lower() == "true":
             yield "spark.ui.enabled"
@@ -182,7 +221,7 @@ def _examine_kafka(documents: Documents) -> Finding:
         where
         for where, protocol in kafkas
         if not protocol.endswith("SSL")
-        and any(not _is_local(server.strip().rpartition(":")[0]) for server in where.split(","))
+        and any(not is_local(server.strip().rpartition(":")[0]) for server in where.split(","))
     ]
     found = "; ".join(f"{where} by {protocol}" for where, protocol in kafkas)
     cure = f"speak to {', '.join(open_ones)} by security_protocol SASL_SSL, with a ca_file"
@@ -216,18 +255,8 @@ def _list_urls(document: Mapping[str, Any]) -> Iterator[str]:
 def _is_in_the_clear(url: str) -> bool:
     with suppress(ValueError):
         parts = urlsplit(url)
-        return parts.scheme in ("http", "ws") and not _is_local(parts.hostname or "")
+        return parts.scheme not in ("https", "wss") and not is_local(parts.hostname or "")
     return False
-
-
-def _is_local(host: str) -> bool:
-    try:
-        address = ip_address(host.strip("[]"))
-    except ValueError:
-        return host == "localhost"
-    # A JVM's sockets are of the sixth version, also those on 127.0.0.1.
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 def _examine_jars(cache: Path) -> Finding:

@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError
 from k2_medallion import MedallionError
 from k2_schemas import SchemaError
 
+from .errors import LakeError
 from .settings import read_settings
 from .stop_signal import StopSignal
 
@@ -62,7 +63,7 @@ def lake(
         _fail(f"a K2_ environment variable is not JSON: {error}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         _fail(f"{config}: not TOML: {error}")
-    except (MedallionError, SchemaError) as error:
+    except (LakeError, MedallionError, SchemaError) as error:
         _fail(str(error))
     except Exception as error:  # noqa: BLE001 - Spark, Kafka and Java each bring a tree of their own
         _log.error("failed", exc_info=True)

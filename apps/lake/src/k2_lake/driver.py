@@ -31,6 +31,7 @@ from k2_medallion.trade_contract import TradeContract
 from k2_medallion.upkeep import UpkeepFlow
 from k2_medallion.watch import Watch, WatchFlow
 
+from .errors import MetricsPortError
 from .settings import LakeSettings
 from .stop_signal import StopSignal
 
@@ -63,6 +64,7 @@ def run(
     """
     # Arrow's own allocator keeps what the largest batches took, the system's gives it back.
     pa.set_memory_pool(pa.system_memory_pool())
+    metrics = _serve_metrics(settings)
     home = LakeHome(settings.lake.home, None if settings.store is None else settings.store.open())
     with hold_home(home), hold_topology(home, settings.lake.topology):
         catalog = open_catalog(home, create=True)
@@ -81,7 +83,8 @@ def run(
             promotions = _make_promotions(settings, catalog)
             stages = [stage for found in promotions for stage in list_stages(found, catalog)]
             roll_forward(stages, spark)
-            _run_flows(spark, _make_flows(settings, home, catalog, promotions, stages), stop)
+            flows = _make_flows(settings, home, catalog, promotions, stages, metrics)
+            _run_flows(spark, flows, stop)
         finally:
             spark.stop()
 
@@ -100,9 +103,9 @@ def _make_flows(
     catalog: SqlCatalog,
     promotions: Sequence[Promotion],
     stages: Sequence[Stage],
+    metrics: LakeMetrics,
 ) -> list[RunningFlow]:
     """Return every flow of the configured topology."""
-    metrics = _serve_metrics(settings)
     kafka = settings.kafka.java_settings()
 
     def read_topic(sink: Sink) -> Flow:
@@ -134,7 +137,7 @@ def _make_flows(
         flows.append(
             UpkeepFlow(maintenance, on_action=metrics.note_action, on_failure=metrics.note_failure)
         )
-    metrics.watch_lags(flow for flow in flows if isinstance(flow, Flow))
+    metrics.watch_flows(flow for flow in flows if isinstance(flow, Flow))
     return flows
 
 
@@ -148,8 +151,12 @@ def _list_others(promotions: Sequence[Promotion], catalog: SqlCatalog) -> Iterat
 
 def _serve_metrics(settings: LakeSettings) -> LakeMetrics:
     registry = CollectorRegistry()
-    if settings.lake.metrics_port:
-        start_http_server(settings.lake.metrics_port, settings.lake.metrics_host, registry)
+    host, port = settings.lake.metrics_host, settings.lake.metrics_port
+    if port:
+        try:
+            start_http_server(port, host, registry)
+        except OSError as error:
+            raise MetricsPortError(host, port, error.strerror or str(error)) from error
     return LakeMetrics(registry)
 
 

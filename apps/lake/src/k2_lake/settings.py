@@ -27,6 +27,7 @@ from pydantic_settings import (
 from k2_medallion import ObjectStore
 from k2_medallion.spark import SECRET_NAMES
 from k2_schemas import FileRegistry, ServerRegistry
+from k2_schemas.address import is_loopback
 from k2_schemas.registry import Registry
 from k2_schemas.settings import KafkaSettings, read_secret, refuse_secrets
 
@@ -105,10 +106,14 @@ class StoreSettings(BaseModel):
 
     @model_validator(mode="after")
     def _read_files(self) -> StoreSettings:
-        if self.access_key is None and self.access_key_file is not None:
+        if not self.access_key and self.access_key_file is not None:
             self.access_key = read_secret(self.access_key_file)
-        if self.secret_key is None and self.secret_key_file is not None:
+        if not self.secret_key and self.secret_key_file is not None:
             self.secret_key = read_secret(self.secret_key_file)
+        if bool(self.access_key) != bool(self.secret_key):
+            # With one alone, whoever the AWS chain names would be asked for, and nobody would know.
+            raise ValueError("access_key and secret_key go together")
+        _refuse_login("endpoint", self.endpoint)
         return self
 
     def open(self) -> ObjectStore:
@@ -142,15 +147,17 @@ class SchemaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SchemaSettings:
-        if self.url is not None and "@" in urlsplit(self.url).netloc:
-            raise ValueError(
-                "url must not have a password in it, which logs would show: give username, and "
-                "the password as K2_SCHEMAS__PASSWORD or in a password_file"
-            )
-        if self.password is None and self.password_file is not None:
+        _refuse_login("url", self.url)
+        if not self.password and self.password_file is not None:
             self.password = read_secret(self.password_file)
-        if (self.username is None) != (self.password is None):
+        if bool(self.username) != bool(self.password):
             raise ValueError("username and password go together")
+        # Fail closed: who names an authority or a password does not mean to speak in the clear.
+        has_tls = self.url is not None and urlsplit(self.url).scheme == "https"
+        if self.ca_file is not None and not has_tls:
+            raise ValueError("ca_file is of no use without an https:// url")
+        if self.username and not (has_tls or (self.url is not None and is_loopback(self.url))):
+            raise ValueError("a password is for an https:// url: anybody in between could read it")
         return self
 
     @classmethod
@@ -174,6 +181,14 @@ class SchemaSettings(BaseModel):
         if self.ca_file is not None:
             told["ssl.ca.location"] = str(self.ca_file)
         return told
+
+
+def _refuse_login(name: str, url: str | None) -> None:
+    if url is not None and "@" in urlsplit(url).netloc:
+        raise ValueError(
+            f"{name} must not have a password in it, which logs would show: name the user by its "
+            "own setting, and the password in the environment or in a file"
+        )
 
 
 class LakeSettings(BaseSettings):

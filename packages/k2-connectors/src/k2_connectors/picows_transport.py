@@ -20,8 +20,10 @@ from websockets.frames import Close
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
+from k2_schemas.address import is_loopback
+
 from .errors import ConnectionLostError, MissingExtraError
-from .transport import MAX_FRAME_BYTES, MAX_UNREAD_BYTES, Connection, is_loopback
+from .transport import MAX_FRAME_BYTES, MAX_UNREAD_BYTES, Connection
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseInfo

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from ipaddress import ip_address
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.frames import DATA_OPCODES, Frame
 from websockets.protocol import Event
+
+from k2_schemas.address import is_loopback
 
 from .errors import ConnectionLostError
 
@@ -156,12 +156,3 @@ class _WebSocket:
 
     async def close(self) -> None:
         await self._socket.close()
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether an address is this machine's own: no proxy stands between."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

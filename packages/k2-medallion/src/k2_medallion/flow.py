@@ -103,6 +103,7 @@ class Flow:
         self._on_batch = on_batch
         self._positions: Offsets = {}
         self._in_batch = threading.Lock()
+        self._batch_began_s: float | None = None
         self._stopping = False
         self._failure: Exception | None = None
         self._query: StreamingQuery | None = None
@@ -151,6 +152,12 @@ class Flow:
         average = progress.sources[0].metrics.get("avgOffsetsBehindLatest", "0")
         return round(float(average) * len(self._positions))
 
+    @property
+    def batch_s(self) -> float:
+        """How long the batch under way has taken so far; 0 between batches."""
+        began_s = self._batch_began_s
+        return 0.0 if began_s is None else time.monotonic() - began_s
+
     def check(self) -> None:
         """Raise what ended the query, if something did."""
         if self._query is None or self._query.isActive or self._stopping:
@@ -187,12 +194,15 @@ class Flow:
         with self._in_batch:
             if self._stopping:
                 raise FlowStoppedError(f"flow {self.name} is stopping")
+            self._batch_began_s = time.monotonic()
             try:
                 self._write_epoch(rows, epoch)
             except Exception as error:
                 # Kept as it is: Spark would hand it back as text inside an error of its own.
                 self._failure = error
                 raise
+            finally:
+                self._batch_began_s = None
 
     def _write_epoch(self, rows: DataFrame, epoch: int) -> None:
         began = time.monotonic()

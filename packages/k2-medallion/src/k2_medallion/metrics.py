@@ -48,6 +48,9 @@ class LakeMetrics:
         self._batch_s = time_spent("batch_seconds", "What a batch took")
         self._commit_s = time_spent("commit_seconds", "What a batch's publishing took")
         self._lag_offsets = gauge("lag_offsets", "Offsets in Kafka that the flow has not read")
+        self._running_s = gauge(
+            "batch_running_seconds", "How long the batch under way has taken so far, 0 if none"
+        )
         self._lag_s = gauge("lag_seconds", "Age of a batch's newest record once it was published")
         self._last_batch = gauge("last_batch_timestamp_seconds", "When a batch was last published")
 
@@ -67,10 +70,14 @@ class LakeMetrics:
         if report.newest_ms:
             self._lag_s.labels(flow).set(max(0.0, time.time() - report.newest_ms / 1000))
 
-    def watch_lags(self, flows: Iterable[Flow]) -> None:
-        """Ask flows, whenever somebody scrapes, how many offsets they have yet to read."""
+    def watch_flows(self, flows: Iterable[Flow]) -> None:
+        """Ask flows, whenever somebody scrapes, what they have yet to read and are busy with.
+
+        A batch that hangs moves none of the other figures.
+        """
         for flow in flows:
             self._lag_offsets.labels(flow.name).set_function(partial(_read_lag, flow))
+            self._running_s.labels(flow.name).set_function(partial(_read_batch, flow))
 
     def note_incident(self, incident: Incident) -> None:
         """Count an incident."""
@@ -87,3 +94,7 @@ class LakeMetrics:
 
 def _read_lag(flow: Flow) -> float:
     return flow.lag_offsets
+
+
+def _read_batch(flow: Flow) -> float:
+    return flow.batch_s

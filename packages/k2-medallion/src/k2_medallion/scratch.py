@@ -37,10 +37,11 @@ def take_scratch(root: Path) -> Path:
 
 def _is_held(folder: Path) -> bool:
     try:
-        with (folder / "lock").open() as lock:
+        # For writing: a file system that keeps locks on a server asks for that.
+        with (folder / "lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return True  # held, or nobody can tell
     return False

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import structlog
 
-from k2_schemas import FileRegistry, UnknownSchemaError
+from k2_schemas import FileRegistry, ServerRegistry, UnknownSchemaError
 from k2_schemas.contract import Severity, check
 from k2_schemas.registry import LockedSchema, Registry
 from k2_schemas.topics import SUBJECT
@@ -43,6 +43,9 @@ class TradeContract:
         self._open = open_registry
         self.schemas: dict[int, LockedSchema] = {}
         registry = open_registry()
+        if isinstance(registry, ServerRegistry) and registry.failure is not None:
+            # What is locked suffices for now; what is not will have to wait for an answer.
+            _log.warning("registry_silent", url=registry.url, why=str(registry.failure))
         for schema_id in registry.ids:
             self._take(registry.get(schema_id))
 

@@ -53,7 +53,7 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> KafkaSettings:
-        if self.password is None and self.password_file is not None:
+        if not self.password and self.password_file is not None:
             self.password = read_secret(self.password_file)
         # Fail closed: who names an authority or a password does not mean to speak in the clear.
         if self.ca_file is not None and not self._has_tls:
