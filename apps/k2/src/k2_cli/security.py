@@ -105,6 +105,13 @@ def _look_up(document: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _read_spark(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return Spark's own settings, if there are any."""
+    lake = document.get("lake")
+    spark = lake.get("spark") if isinstance(lake, Mapping) else None
+    return spark if isinstance(spark, Mapping) else {}
+
+
 def _examine_folder(home: Path) -> Finding:
     if not home.exists():
         return Finding("Home", f"no {home} yet")
@@ -141,12 +148,8 @@ def _examine_configurations(
 
 def _list_secrets(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the settings that k2-lake refuses as secrets, or as holding one."""
-    lake = document.get("lake")
-    spark = lake.get("spark") if isinstance(lake, Mapping) else None
     yield from (
-        f"lake.spark.{name}"
-        for name in (spark if isinstance(spark, Mapping) else ())
-        if re.search(SECRET_NAMES, name)
+        f"lake.spark.{name}" for name in _read_spark(document) if re.search(SECRET_NAMES, name)
     )
     for name in _URLS:
         url = _look_up(document, name)
@@ -182,14 +185,10 @@ def _list_asked(document: Mapping[str, Any]) -> Iterator[str]:
         host = _look_up(document, name)
         if host is not None and not is_local(host):
             yield name
-    lake = document.get("lake")
-    spark = lake.get("spark") if isinstance(lake, Mapping) else None
-    if isinstance(spark, Mapping):
-        yield from (
-            name for name in _SPARK_HOSTS if name in spark and not is_local(str(spark[name]))
-        )
-        if str(spark.get("spark.ui.enabled", "false")).lower() == "true":
-            yield "spark.ui.enabled"
+    spark = _read_spark(document)
+    yield from (name for name in _SPARK_HOSTS if name in spark and not is_local(str(spark[name])))
+    if str(spark.get("spark.ui.enabled", "false")).lower() == "true":
+        yield "spark.ui.enabled"
 
 
 def _list_pids(home: Path) -> Iterator[int]:

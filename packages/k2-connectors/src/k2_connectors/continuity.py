@@ -183,8 +183,10 @@ class Continuity:
     def note_lost(self, hole: Hole) -> None:
         """Note that trades that had gone on were dropped by whoever took them: fetch them again."""
         sequencer = self._sequencers.get(hole.pair)
-        missing = None if sequencer is None else sequencer.reopen(hole)
-        if sequencer is not None and missing is not None:
+        if sequencer is None:
+            return
+        missing = sequencer.reopen(hole)
+        if missing is not None:
             self._ask_for(sequencer, missing)
 
     def tick(self, now_ns: int) -> Outcome:

@@ -15,6 +15,9 @@ BACKFILL = "backfill"
 LATE = "late"
 """The origin of a live trade that came behind its successors and that REST does not have."""
 
+MAX_LETTER_BYTES = 900_000
+"""What a dead letter may hold: with its headers it must fit into one Kafka record, a million."""
+
 StatusKind = Literal["live", "lost", "subscribed", "unsubscribed", "refused", "rest_failed"]
 """A connection became live, or was lost; symbols were taken up, left, or refused by the venue; its
 REST answered, but not with trades: it is asked again."""

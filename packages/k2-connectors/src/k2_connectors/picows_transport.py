@@ -23,7 +23,7 @@ from websockets.uri import parse_uri
 from k2_schemas.address import is_loopback
 
 from .errors import ConnectionLostError, MissingExtraError
-from .transport import MAX_FRAME_BYTES, MAX_UNREAD_BYTES, Connection
+from .transport import MAX_FRAME_BYTES, MAX_TOGETHER, MAX_UNREAD_BYTES, Connection
 
 if TYPE_CHECKING:
     from picows.picows import WSCloseInfo
@@ -44,8 +44,6 @@ except ImportError:
 
 _FRAME_BYTES = 64
 """What a frame takes beside its payload: empty ones must fill the bound too."""
-_MAX_TOGETHER = 256
-"""Frames given at once: other sockets must get their turn between them."""
 _MAX_PARTS = 10_000
 """Fragments of one message: empty ones without end would fill the memory as long ones do."""
 _CLOSE_TIMEOUT_S = 10.0
@@ -134,7 +132,7 @@ class _PicowsSocket(WSListener):  # type: ignore[misc, unused-ignore]
 
     async def receive_all(self) -> Sequence[bytes]:
         """Return the frames that are here, in order and at least one."""
-        return await self._receive(_MAX_TOGETHER)
+        return await self._receive(MAX_TOGETHER)
 
     async def _receive(self, most: int) -> list[bytes]:
         unread = self._unread

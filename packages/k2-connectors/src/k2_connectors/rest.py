@@ -9,10 +9,10 @@ import msgspec
 
 from k2_schemas import SchemaError, Trade
 
+from .event import MAX_LETTER_BYTES
+
 OPEN_END = 2**63 - 1
 """Last id of a hole that has no end: whatever the venue has from the first id on."""
-MAX_ROW_BYTES = 900_000
-"""How much of a row is kept when it is dead: it must fit into one Kafka record."""
 
 
 class Hole(NamedTuple):
@@ -122,9 +122,9 @@ def read_rows(
 
 
 def _bury(row_id: int, raw: bytes, reason: str) -> DeadRow:
-    if len(raw) > MAX_ROW_BYTES:
-        reason = f"cut at {MAX_ROW_BYTES:,} of {len(raw):,} bytes: {reason}"
-    return DeadRow(row_id, raw[:MAX_ROW_BYTES], reason)
+    if len(raw) > MAX_LETTER_BYTES:
+        reason = f"cut at {MAX_LETTER_BYTES:,} of {len(raw):,} bytes: {reason}"
+    return DeadRow(row_id, raw[:MAX_LETTER_BYTES], reason)
 
 
 _RATE_LIMITED = (403, 418, 429)

@@ -17,18 +17,18 @@ from websockets.protocol import Event
 from k2_schemas.address import is_loopback
 
 from .errors import ConnectionLostError
+from .event import MAX_LETTER_BYTES
 
-MAX_FRAME_BYTES = 900_000
+MAX_FRAME_BYTES = MAX_LETTER_BYTES
 """Larger frames end the connection: no exchange sends them, an attacker would.
 
-Any frame must fit into one Kafka record (a million bytes with its headers), or it could not
-become a dead letter.
+Any frame may have to become a dead letter.
 """
 
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
 """The socket is read no further while more waits here; one read of the socket may pass it."""
 
-_MAX_TOGETHER = 256
+MAX_TOGETHER = 256
 """Frames given at once: other sockets must get their turn between them."""
 
 TransportName = Literal["websockets", "picows"]
@@ -144,7 +144,7 @@ class _WebSocket:
 
     async def receive_all(self) -> Sequence[bytes]:
         frames = [await self.receive()]
-        while self._socket.unread and len(frames) < _MAX_TOGETHER:
+        while self._socket.unread and len(frames) < MAX_TOGETHER:
             frames.append(await self.receive())
         return frames
 

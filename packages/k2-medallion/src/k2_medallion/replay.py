@@ -33,6 +33,7 @@ MOST_ROWS = 200_000
 _HOUR = timedelta(hours=1)
 _HOUR_US = 3_600_000_000
 _PLACE = ("kafka_topic", "kafka_partition", "kafka_offset")
+_SAME_ROW = ("message_id", "bronze_ingestion_timestamp", "content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,22 +194,18 @@ def _drop_held(rows: DataFrame, held: DataFrame) -> DataFrame:
 
     A trade that came in two batches has a row of each: one must not stand in for the other.
     """
-    counts = held.groupBy(*_same_row()).agg(F.count("*").alias("held_count"))
-    same = Window.partitionBy("message_id", "bronze_ingestion_timestamp", "content")
-    numbered = rows.select("*", _same_row()[2]).withColumn(
-        "copy", F.row_number().over(same.orderBy("message_id"))
-    )
+    counts = _add_content(held).groupBy(*_SAME_ROW).agg(F.count("*").alias("held_count"))
+    place = Window.partitionBy(*_SAME_ROW).orderBy("message_id")
+    numbered = _add_content(rows).withColumn("copy", F.row_number().over(place))
     lacking = F.col("copy") > F.coalesce("held_count", F.lit(0))
-    keys = ["message_id", "bronze_ingestion_timestamp", "content"]
-    return numbered.join(counts, keys, "left").where(lacking).select(*rows.columns)
+    return numbered.join(counts, list(_SAME_ROW), "left").where(lacking).select(*rows.columns)
 
 
-def _same_row() -> tuple[Column, Column, Column]:
-    """Return what two Silver rows have in common that say the same: trade, batch, content."""
+def _add_content(rows: DataFrame) -> DataFrame:
+    """Return Silver rows with a hash of what they say of the trade."""
     # A map has no hash, as it has no order; its entries do.
     fields = (
         F.sort_array(F.map_entries(name)) if kind.startswith("map") else F.col(name)
         for name, kind in TRADE_COLUMNS
     )
-    content = F.xxhash64(*fields).alias("content")
-    return F.col("message_id"), F.col("bronze_ingestion_timestamp"), content
+    return rows.withColumn("content", F.xxhash64(*fields))
