@@ -1,6 +1,7 @@
 """A replay gives back what tables have lost of Bronze, once, and nothing else."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
 
 import pytest
 
@@ -8,7 +9,7 @@ from k2_medallion import (
     DEAD_LETTERS,
     GOLD_CANDLES,
     GOLD_TRADES,
-    bronze_trades,
+    bronze_sink,
     open_catalog,
     silver_trades,
 )
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWar
 
 CODEC = TradeCodec()
 MINUTE_US = 60_000_000
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 TABLES = (silver_trades("binance"), DEAD_LETTERS, GOLD_TRADES, GOLD_CANDLES)
 
 
@@ -37,6 +39,12 @@ TABLES = (silver_trades("binance"), DEAD_LETTERS, GOLD_TRADES, GOLD_CANDLES)
 def promotion(home, spark):
     """Return the steps of a driver that starts now."""
     return lambda: Promotion("binance", open_catalog(home), TradeContract.packaged())
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch):
+    """Let Bronze take in batches a second apart from noon on: a replay goes by its hours."""
+    take_in_at(monkeypatch, (NOON + timedelta(seconds=second) for second in count()))
 
 
 @pytest.fixture
@@ -58,6 +66,12 @@ def holdings(spark):
         spec.name: sorted(map(str, spark.table(table_name(spec)).drop(*moments).collect()))
         for spec in TABLES
     }
+
+
+def take_in_at(monkeypatch, times):
+    """Let these be the times at which Bronze takes in the batches from now on."""
+    clock = type("Clock", (datetime,), {"now": classmethod(lambda cls, tz: next(times))})
+    monkeypatch.setattr(bronze_sink, "datetime", clock)
 
 
 def count_calls(monkeypatch, owner, name):
@@ -114,10 +128,9 @@ def test_a_trade_that_came_in_two_batches_comes_back_to_the_one_that_lacks_it(
     rows = kafka_frame(spark, sink.topic, [KafkaRecord(0, 6, raw)])
     sink.write(rows, Batch(sink.flow, {0: 6}, {0: 7}))
     held, silver = holdings(spark), table_name(TABLES[0])
-    first = spark.table(silver).agg({"bronze_ingestion_timestamp": "min"}).collect()[0][0]
     spark.sql(
         f"DELETE FROM {silver} WHERE trade_id = '0'"
-        f" AND bronze_ingestion_timestamp = TIMESTAMP '{first.astimezone(UTC).isoformat()}'"
+        f" AND bronze_ingestion_timestamp = TIMESTAMP '{NOON.isoformat()}'"
     )
 
     assert replay(spark, promotion) == 1
@@ -127,28 +140,37 @@ def test_a_trade_that_came_in_two_batches_comes_back_to_the_one_that_lacks_it(
 def test_only_the_range_is_replayed(spark, promotion, filled):
     """Bounds are Bronze's ingestion times, the end excluded."""
     spark.sql(f"DELETE FROM {table_name(GOLD_TRADES)}")
-    (moment,) = {
-        row[0]
-        for row in spark.table(table_name(bronze_trades("binance")))
-        .select("ingestion_timestamp")
-        .collect()
-    }
-    moment = moment.astimezone(UTC)
     second = timedelta(seconds=1)
 
-    assert replay(spark, promotion, end=moment) == 0
-    assert replay(spark, promotion, start=moment + second) == 0
-    assert replay(spark, promotion, start=moment, end=moment + second) == 3
+    assert replay(spark, promotion, end=NOON) == 0
+    assert replay(spark, promotion, start=NOON + second) == 0
+    assert replay(spark, promotion, start=NOON, end=NOON + second) == 3
 
 
 def test_bounds_may_be_of_any_zone(spark, promotion, filled):
     """The day of a time in Kolkata is not Bronze's day."""
     spark.sql(f"DELETE FROM {table_name(GOLD_TRADES)}")
     zone = timezone(timedelta(hours=14))
-    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = NOON.replace(hour=0)
 
     bounds = (day.astimezone(zone), (day + timedelta(days=1)).astimezone(timezone.min))
     assert replay(spark, promotion, start=bounds[0], end=bounds[1]) == 3
+
+
+def test_each_hour_has_a_report(spark, home, promotion, filled, monkeypatch):
+    """A batch that came a minute before the next hour, and one that came with it."""
+    one = NOON + timedelta(hours=1)
+    take_in_at(monkeypatch, iter([one - timedelta(minutes=1), one]))
+    sink = TradeSink(promotion(), open_catalog(home))
+    sink.read_positions(spark, {0})
+    for place in (6, 7):
+        rows = kafka_frame(spark, sink.topic, [KafkaRecord(0, place, b"junk")])
+        sink.write(rows, Batch(sink.flow, {0: place}, {0: place + 1}))
+
+    reports = list(Replay(promotion()).run(spark))
+
+    told = [(report.start, report.end, report.bronze) for report in reports]
+    assert told == [(NOON, one, 7), (one, one + timedelta(hours=1), 1)]
 
 
 def test_a_busy_hour_is_replayed_in_parts(spark, home, promotion, filled, monkeypatch):
@@ -181,7 +203,7 @@ def test_a_busy_hour_is_replayed_in_parts(spark, home, promotion, filled, monkey
 def test_what_silver_has_let_go_is_left_alone(spark, home, promotion, filled):
     """Bronze keeps the day of its newest rows for ever: rebuilt, it would go again, each time."""
     catalog = open_catalog(home)
-    tomorrow = str((datetime.now(UTC) + timedelta(days=1)).date())
+    tomorrow = str((NOON + timedelta(days=1)).date())
     spark.sql(f"DELETE FROM {table_name(TABLES[0])}")
     set_property(catalog, TABLES[0], RETIRED_BEFORE, lambda _: tomorrow)
 

@@ -15,6 +15,7 @@ def test_spark_is_told_everything_but_the_secrets():
         "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
         "client.region": "us-east-1",
         "s3.path-style-access": "true",
+        "s3.retry.num-retries": "12",
         "s3.endpoint": "http://127.0.0.1:9000",
     }
     assert STORE.secrets == {"s3.access-key-id": "key", "s3.secret-access-key": "canary"}

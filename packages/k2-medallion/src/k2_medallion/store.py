@@ -16,6 +16,10 @@ from .errors import CatalogError
 _REGION = "us-east-1"
 """What servers that have no regions answer to; without any, Iceberg waits for ever."""
 
+_RETRIES = "12"
+"""How often a request of Spark's is tried again, with 0.1 s to 20 s and full jitter between: about
+a minute. With Iceberg's own 5, under two seconds, a store that restarts ends the driver."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
@@ -64,6 +68,7 @@ class ObjectStore:
             "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             "client.region": self.region,
             "s3.path-style-access": str(self.endpoint is not None).lower(),
+            "s3.retry.num-retries": _RETRIES,
             **self._endpoint_properties,
         }
 
