@@ -1,6 +1,6 @@
 """`hatch run matrix`: run the crash matrix, or one column of it, and write its table.
 
-Each case is a broker, a home, real drivers and a ledger; a case is good when Gold, Bronze and dead
+Each is a broker, a home, real drivers and a ledger; a case is good when Gold, Bronze and dead
 letters equal the ledger in content and no reader has ever seen a duplicate.
 """
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ import typer
 
 from . import cases
 from .driver import SABOTAGES, STEPS
+from .life import CHECKPOINTS, open_life
 from .rig import Rig
 
 Case = Callable[[Rig, str], list[str]]
@@ -31,20 +33,17 @@ _TABLE = Path(__file__).parents[2] / "docs" / "reference" / "crash-matrix.md"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _crash(step: str, checkpoint: str, topology: str = "fused") -> Case:
-    return lambda rig, name: cases.crash(rig, name, step, checkpoint, topology)
-
-
 def _cheat(kind: str) -> Case:
     return lambda rig, name: cases.sabotage(rig, name, kind)
 
 
-COLUMNS: Mapping[str, Mapping[str, Case]] = {
-    **{
-        checkpoint: {step: _crash(step, checkpoint) for step in STEPS}
-        for checkpoint in cases.CHECKPOINTS
-    },
-    "staged": {step: _crash(step, "no checkpoint", "staged") for step in STEPS},
+LIVES: Mapping[str, tuple[str, str]] = {
+    **{checkpoint: (checkpoint, "fused") for checkpoint in CHECKPOINTS},
+    "staged": ("no checkpoint", "staged"),
+}
+"""Columns with a cell for each step: what is done to the checkpoints, and the topology."""
+
+CASES: Mapping[str, Mapping[str, Case]] = {
     "other": {
         "zombie driver": cases.zombie,
         "two drivers at once": cases.two_drivers,
@@ -56,22 +55,34 @@ COLUMNS: Mapping[str, Mapping[str, Case]] = {
     },
     "sabotage": {kind: _cheat(kind) for kind in SABOTAGES},
 }
-"""Late and duplicated trades, and REST copies off by 1 and 999 µs at batch edges, are in each."""
+
+COLUMNS = (*LIVES, *CASES)
 
 
 def run_column(
     name: str, rig: Rig, say: Callable[[str], None]
 ) -> dict[str, tuple[bool, str, float]]:
     """Run a column; return per case whether it is as it should be, what was found, and seconds."""
+    exchange = f"m{COLUMNS.index(name)}"
+    if name in LIVES:
+        with open_life(rig, exchange, *LIVES[name]) as life:
+            return _run({step: partial(life.crash, step) for step in STEPS}, name, say)
+    named = enumerate(CASES[name].items())
+    trials = {title: partial(case, rig, f"{exchange}{n}") for n, (title, case) in named}
+    return _run(trials, name, say)
+
+
+def _run(
+    trials: Mapping[str, Callable[[], list[str]]], column: str, say: Callable[[str], None]
+) -> dict[str, tuple[bool, str, float]]:
     results = {}
-    for number, (title, case) in enumerate(COLUMNS[name].items()):
+    for title, run in trials.items():
         began = time.monotonic()
-        exchange = f"m{list(COLUMNS).index(name)}{number}"
-        found = case(rig, exchange)
-        good = bool(found) if name == "sabotage" else not found
+        found = run()
+        good = bool(found) if column == "sabotage" else not found
         taken = time.monotonic() - began
         results[title] = (good, "; ".join(found[:3]), taken)
-        say(f"{'✓' if good else '✗'} {name}: {title} {taken:.0f} s {'; '.join(found[:3])}")
+        say(f"{'✓' if good else '✗'} {column}: {title} {taken:.0f} s {'; '.join(found[:3])}")
     return results
 
 
@@ -109,16 +120,18 @@ def _keep(results: Results) -> Results:
 
 
 def _write_table(results: Results) -> None:
-    crashes = [name for name in results if name in (*cases.CHECKPOINTS, "staged")]
+    crashes = [name for name in LIVES if name in results]
     lines = [
         "# Crash matrix",
         "",
         f"Written by `hatch run matrix --write` on {datetime.now(UTC):%Y-%m-%d}; do not edit.",
-        "Each cell is a run of the real k2-lake against a real broker, killed with kill -9 at",
-        "that step of its second batch, or treated as named, and started again. ✓: Gold, Bronze",
-        "and the dead letters equal the ledger in content, byte for byte, and somebody who read",
-        "Gold all the while never saw a duplicate. In every ledger are duplicates, trades five",
-        "hours late, copies off by 1 and 999 µs at batch edges, and bad records of six kinds.",
+        "Each column is the life of one lake: the real k2-lake on a real broker, killed with",
+        "kill -9 at each step in turn, in the second of three batches, its checkpoints treated as",
+        "named, and started again. ✓: once it has caught up, Gold, Bronze and the dead letters",
+        "equal the ledger in content, byte for byte, and somebody who read Gold all the while",
+        "never saw a duplicate. Each other case has a lake of its own. In every ledger are",
+        "duplicates, trades five hours late, copies off by 1 and 999 µs at batch edges, and bad",
+        "records of six kinds.",
         "",
         f"| killed at | {' | '.join(crashes)} |",
         "|---|" + "---|" * len(crashes),

@@ -17,30 +17,20 @@ from k2_medallion import bronze_trades, open_catalog
 from k2_schemas.topics import trades_topic
 
 from .ledger import MatrixLedger, write_ledger
-from .rig import Lake, Rig, kill_group, read_all_the_while
+from .rig import Lake, Rig, judge, kill_group, read_all_the_while
 
 BATCH = 400
 COUNT = 900
-
-CHECKPOINTS = ("same checkpoint", "last commit removed", "no checkpoint")
-
-
-def crash(rig: Rig, name: str, step: str, checkpoint: str, topology: str = "fused") -> list[str]:
-    """Kill the driver at a step of its second batch, spoil its checkpoint, start another."""
-    ledger, lake = _prepare(rig, name, topology)
-    with read_all_the_while(lake) as reader:
-        lake.wait_for_death(lake.start("--die-at", step))
-        _spoil_checkpoint(lake, checkpoint)
-        _finish(lake, ledger)
-    return _judge(lake, ledger, reader.duplicates, reader.reads)
 
 
 def zombie(rig: Rig, name: str) -> list[str]:
     """Stop a driver in mid-batch, let another do the work, wake the first."""
     ledger, lake = _prepare(rig, name)
     with read_all_the_while(lake) as reader:
-        first = lake.start("--stop-at", "silver stage")
+        lake.order("silver stage", signal.SIGSTOP)
+        first = lake.start()
         _wait_until_stopped(first.pid)
+        lake.cancel_order()
         second = lake.start()
         lake.wait_until_done(second, ledger)
         os.kill(first.pid, signal.SIGCONT)
@@ -52,7 +42,7 @@ def zombie(rig: Rig, name: str) -> list[str]:
             first.wait(60)
         finally:
             kill_group(first)
-    return _judge(lake, ledger, reader.duplicates, reader.reads)
+    return judge(lake, ledger, reader.duplicates, reader.reads)
 
 
 def two_drivers(rig: Rig, name: str, *options: str) -> list[str]:
@@ -72,7 +62,7 @@ def two_drivers(rig: Rig, name: str, *options: str) -> list[str]:
             kill_group(driver)
         if not options:
             _finish(lake, ledger)
-    return _judge(lake, ledger, reader.duplicates, reader.reads)
+    return judge(lake, ledger, reader.duplicates, reader.reads)
 
 
 def expired_snapshot(rig: Rig, name: str) -> list[str]:
@@ -89,7 +79,7 @@ def expired_snapshot(rig: Rig, name: str) -> list[str]:
         table.maintenance.expire_snapshots().by_ids(others).commit()
     rig.produce(ledger, len(half.records))
     _finish(lake, ledger)
-    return _judge(lake, ledger, 0, 1)
+    return judge(lake, ledger, 0, 1)
 
 
 def compaction(rig: Rig, name: str) -> list[str]:
@@ -100,7 +90,7 @@ def compaction(rig: Rig, name: str) -> list[str]:
         lake.wait_until_done(driver, ledger)
         time.sleep(5)
         lake.stop(driver)
-    found = _judge(lake, ledger, reader.duplicates, reader.reads)
+    found = judge(lake, ledger, reader.duplicates, reader.reads)
     if '"upkeep"' not in lake.log.read_text() and "upkeep" not in lake.log.read_text():
         found.append("nothing was compacted")
     return found
@@ -111,11 +101,12 @@ def midnight(rig: Rig, name: str) -> list[str]:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     begin_us = int(today.timestamp() * 1e6) - COUNT * 40_000 // 2
     ledger, lake = _prepare(rig, name, begin_us=begin_us)
-    lake.wait_for_death(lake.start("--die-at", "silver publish", TZ="Asia/Kolkata"))
+    lake.order("silver publish")
+    lake.wait_for_death(lake.start(TZ="Asia/Kolkata"))
     driver = lake.start(TZ="Asia/Kolkata")
     lake.wait_until_done(driver, ledger)
     lake.stop(driver)
-    return _judge(lake, ledger, 0, 1)
+    return judge(lake, ledger, 0, 1)
 
 
 def broker_killed(rig: Rig, name: str) -> list[str]:
@@ -133,7 +124,7 @@ def broker_killed(rig: Rig, name: str) -> list[str]:
             lake.stop(driver)
         kill_group(driver)
         _finish(lake, ledger)
-    return _judge(lake, ledger, reader.duplicates, reader.reads)
+    return judge(lake, ledger, reader.duplicates, reader.reads)
 
 
 def no_checkpoints(rig: Rig, name: str) -> list[str]:
@@ -144,7 +135,7 @@ def no_checkpoints(rig: Rig, name: str) -> list[str]:
         # A driver that finds nothing to do may be ended before it makes any.
         shutil.rmtree(lake.home.checkpoints, ignore_errors=True)
     _finish(lake, ledger)
-    return _judge(lake, ledger, 0, 1)
+    return judge(lake, ledger, 0, 1)
 
 
 def sabotage(rig: Rig, name: str, kind: str) -> list[str]:
@@ -160,15 +151,15 @@ def sabotage(rig: Rig, name: str, kind: str) -> list[str]:
             driver.terminate()
             driver.wait(60)
             kill_group(driver)
-        return _judge(lake, ledger, 0, 1)
+        return judge(lake, ledger, 0, 1)
     return two_drivers(rig, name, "--sabotage", kind)
 
 
 def _lose_offsets(rig: Rig, name: str, kind: str) -> list[str]:
     """Delete records that nobody has read yet."""
     ledger, lake = _prepare(rig, name)
-    driver = lake.start("--batch", "100", "--die-at", "bronze publish", "--nth", "2")
-    lake.wait_for_death(driver)
+    lake.order("bronze publish")
+    lake.wait_for_death(lake.start("--batch", "100"))
     admin = AdminClient({"bootstrap.servers": rig.broker.address})
     topic = trades_topic(name)
     consumer = Consumer({"bootstrap.servers": rig.broker.address, "group.id": "matrix"})
@@ -187,7 +178,7 @@ def _lose_offsets(rig: Rig, name: str, kind: str) -> list[str]:
         driver.terminate()
         driver.wait(60)
         kill_group(driver)
-    return _judge(lake, ledger, 0, 1)
+    return judge(lake, ledger, 0, 1)
 
 
 def _prepare(
@@ -219,26 +210,6 @@ def _finish(lake: Lake, ledger: MatrixLedger) -> None:
     driver = lake.start()
     lake.wait_until_done(driver, ledger)
     lake.stop(driver)
-
-
-def _judge(lake: Lake, ledger: MatrixLedger, duplicates_seen: int, reads: int) -> list[str]:
-    found = lake.find_differences(ledger)
-    if duplicates_seen:
-        found.append(f"a reader saw {duplicates_seen} duplicates")
-    if not reads:
-        found.append("the concurrent reader has read nothing")
-    return found
-
-
-def _spoil_checkpoint(lake: Lake, checkpoint: str) -> None:
-    if checkpoint == "no checkpoint":
-        # A driver that finds nothing to do may be ended before it makes any.
-        shutil.rmtree(lake.home.checkpoints, ignore_errors=True)
-    elif checkpoint == "last commit removed":
-        for folder in lake.home.checkpoints.glob("*/commits"):
-            numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-            for path in (str(numbers[-1]), f".{numbers[-1]}.crc") if numbers else ():
-                (folder / path).unlink(missing_ok=True)
 
 
 def _wait_until_stopped(pid: int) -> None:

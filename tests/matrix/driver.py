@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from k2_lake.driver import run
 from k2_lake.settings import read_settings
 from k2_lake.stop_signal import StopSignal
 from k2_medallion import (
+    GOLD_CANDLES,
     bronze_sink,
     catalog,
     deadletters,
@@ -38,21 +40,20 @@ STEPS = (
     "commit log",
 )
 
+ORDER = "order.json"
+"""File beside the configuration: [step, which time of it, signal]."""
+
 
 def main(
     config: Path,
     batch: int = 400,
-    die_at: str = "",
-    stop_at: str = "",
-    nth: int = 2,
     sabotage: str = "",
     busy_upkeep: bool = False,
 ) -> None:
-    """Run the lake; at the nth time of a step, die (kill -9) or stop (SIGSTOP)."""
+    """Run the lake until it is ended, or by itself where an order beside `config` says so."""
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     flow.MAX_OFFSETS_PER_BATCH = batch
-    if die_at or stop_at:
-        _break_at(die_at or stop_at, nth, signal.SIGKILL if die_at else signal.SIGSTOP)
+    _watch(Breaker(config.with_name(ORDER)).reach)
     if sabotage:
         SABOTAGES[sabotage]()
     if busy_upkeep:
@@ -65,54 +66,51 @@ def main(
     run(read_settings(config), user_cache_path("k2"), os.environ, stop)
 
 
-def _break_at(step: str, nth: int, number: signal.Signals) -> None:
-    seen = 0
+class Breaker:
+    """Ends or stops this process at the nth time of a step since there is an order to do so."""
 
-    def reach() -> None:
-        nonlocal seen
-        seen += 1
-        if seen == nth:
+    def __init__(self, order: Path) -> None:
+        self._order = order
+        self._seen = 0
+
+    def reach(self, step: str) -> None:
+        """Look whether this is the step."""
+        try:
+            wanted, nth, number = json.loads(self._order.read_text("utf-8"))
+        except FileNotFoundError:
+            return
+        self._seen += step == wanted
+        if self._seen == nth:
             os.kill(os.getpid(), number)
 
-    table, _, deed = step.partition(" ")
-    prefix = {
-        "bronze": "bronze_",
-        "dlq": "silver_dlq_",
-        "silver": "silver_",
-        "gold": "gold_crypto_",
-    }
 
-    def is_meant(name: str) -> bool:
-        found = name.startswith(prefix[table])
-        return found and (table != "silver" or not name.startswith("silver_dlq_"))
+def _watch(reach: Callable[[str], None]) -> None:
+    _after("stage_rows", lambda args: reach(f"{_layer(args[1].name)} stage"))
+    _after("publish_staged", lambda args: reach(f"{_layer(args[0].spec.name)} publish"))
+    _after("audit_staged", lambda args: _layer(args[0].spec.name) == "gold" and reach("audit"))
+    original = flow.Flow._write_epoch
 
-    if deed == "stage":
-        _after("stage_rows", lambda args: is_meant(args[1].name), reach)
-    elif deed == "publish":
-        _after("publish_staged", lambda args: is_meant(args[0].spec.name), reach)
-    elif step == "audit":
-        _after("audit_staged", lambda args: args[0].spec.name.startswith("gold_crypto_"), reach)
-    else:
-        original = flow.Flow._write_epoch
+    def write_and_reach(self: Any, rows: Any, epoch: int) -> None:
+        original(self, rows, epoch)
+        if self.name != "deadletter":
+            reach("commit log")
 
-        def write_and_die(self: Any, rows: Any, epoch: int) -> None:
-            original(self, rows, epoch)
-            if self.name != "deadletter":
-                reach()
-
-        flow.Flow._write_epoch = write_and_die  # type: ignore[method-assign]
+    flow.Flow._write_epoch = write_and_reach  # type: ignore[method-assign]
 
 
-def _after(
-    name: str, is_meant: Callable[[tuple[Any, ...]], bool], reach: Callable[[], None]
-) -> None:
-    """Call `reach` after each call of a publish function that is meant, wherever it is imported."""
+def _layer(table: str) -> str:
+    if table.startswith("silver_dlq_"):
+        return "dlq"
+    return table.partition("_")[0] if table != GOLD_CANDLES.name else "candles"
+
+
+def _after(name: str, reach: Callable[[tuple[Any, ...]], object]) -> None:
+    """Call `reach` with the arguments of each call of a publish function, wherever it is."""
     original = getattr(publish, name)
 
     def wrapped(*args: Any) -> Any:
         result = original(*args)
-        if is_meant(args):
-            reach()
+        reach(args)
         return result
 
     for module in (publish, promotion, bronze_sink, deadletters):

@@ -11,6 +11,7 @@ from k2_schemas.testing import make_trade
 _CODEC = TradeCodec()
 _STEP_US = 40_000
 _HOUR_US = 3_600_000_000
+_EDGE = 8
 
 
 @dataclass(slots=True)
@@ -40,27 +41,36 @@ class MatrixLedger:
 def write_ledger(
     exchange: str, count: int, begin_us: int, batch: int, seed: int = 7
 ) -> MatrixLedger:
-    """Return `count` trades with everything that has ever gone wrong among them.
+    """Return `count` trades with everything that has ever gone wrong among them."""
+    ledger = MatrixLedger(exchange)
+    add_trades(ledger, count, begin_us, batch, seed)
+    return ledger
+
+
+def add_trades(ledger: MatrixLedger, count: int, begin_us: int, batch: int, seed: int) -> None:
+    """Add `count` trades, their ids after those that are there.
 
     Duplicates near and far, trades hours late, copies over REST that differ by 1 or 999 µs on
     either side of where a batch of `batch` records ends, and bad records of every kind.
     """
-    ledger, chance = MatrixLedger(exchange), random.Random(seed)
-    sent: list[Trade] = []
+    chance, exchange = random.Random(seed), ledger.exchange
+    sent = list(ledger.trades.values())
+    first, before = len(sent), len(ledger.records)
     for number in range(count):
         late_us = 5 * _HOUR_US if chance.random() < 0.02 else 0
-        trade = _make(exchange, number, begin_us + number * _STEP_US - late_us)
+        trade = _make(exchange, first + number, begin_us + number * _STEP_US - late_us)
         ledger.send(trade)
         sent.append(trade)
         if chance.random() < 0.05:
             ledger.send(chance.choice(sent))
         if chance.random() < 0.03:
             ledger.send_bad(_spoil(exchange, chance, begin_us + number * _STEP_US))
-        if len(ledger.records) % batch in (0, batch - 1):
-            # At the very edge of a batch: the socket's trade before it, the REST copy after it.
+        place = (len(ledger.records) - before) % batch
+        if min(place, batch - place) <= _EDGE:
+            # Around the edge of a batch, which each partition has a little before or after it:
+            # the socket's trade before it, the REST copy after it.
             for shift_us in (1, 999):
-                ledger.send(_make(exchange, number, trade.timestamp_us + shift_us))
-    return ledger
+                ledger.send(_make(exchange, first + number, trade.timestamp_us + shift_us))
 
 
 def _make(exchange: str, number: int, time_us: int) -> Trade:

@@ -31,6 +31,7 @@ from k2_medallion.jvm import fetch_jars, find_java
 from k2_medallion.spark import SHORT_RUN_OPTIONS
 from k2_schemas.topics import DEADLETTER_TOPIC, trades_topic
 
+from .driver import ORDER
 from .ledger import MatrixLedger
 
 _TIMEOUT_S = 240.0
@@ -72,7 +73,9 @@ class Rig:
 
     def produce(self, ledger: MatrixLedger, start: int = 0, end: int | None = None) -> None:
         """Produce a part of a ledger's records and wait until Kafka has them."""
-        producer = Producer({"bootstrap.servers": self.broker.address, "enable.idempotence": True})
+        # In one request: a driver that waits for them then sees all or none.
+        settings = {"enable.idempotence": True, "linger.ms": 100}
+        producer = Producer({"bootstrap.servers": self.broker.address, **settings})
         for key, value in ledger.records[start:end]:
             producer.produce(trades_topic(ledger.exchange), value, key)
         assert producer.flush(30) == 0
@@ -107,12 +110,23 @@ class Lake:
         self._rig.drivers.append(driver)
         return driver
 
+    def order(self, step: str, number: signal.Signals = signal.SIGKILL, nth: int = 2) -> None:
+        """Tell the driver to end, or to stop, at the nth time of a step from now on."""
+        path = self.home.path / "order.new"
+        path.write_text(json.dumps([step, nth, number]), encoding="utf-8")
+        path.rename(path.with_name(ORDER))
+
+    def cancel_order(self) -> None:
+        """Let later drivers live."""
+        (self.home.path / ORDER).unlink()
+
     def wait_for_death(self, driver: subprocess.Popen[bytes]) -> None:
         """Return once a driver has been killed by itself; end what it left behind."""
         try:
             code = driver.wait(_TIMEOUT_S)
         finally:
             kill_group(driver)
+        self.cancel_order()
         assert code == -signal.SIGKILL, f"the driver ended with {code}: {self.tail()}"
 
     def wait_until_done(
@@ -225,6 +239,16 @@ def read_all_the_while(lake: Lake) -> Iterator[Reader]:
     finally:
         stop.set()
         thread.join()
+
+
+def judge(lake: Lake, ledger: MatrixLedger, duplicates_seen: int, reads: int) -> list[str]:
+    """Return what is wrong with a lake, and with what somebody saw who read it all the while."""
+    found = lake.find_differences(ledger)
+    if duplicates_seen:
+        found.append(f"a reader saw {duplicates_seen} duplicates")
+    if not reads:
+        found.append("the concurrent reader has read nothing")
+    return found
 
 
 def kill_group(driver: subprocess.Popen[bytes]) -> None:

@@ -4,12 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.matrix.__main__ import run_column
-from tests.matrix.cases import CHECKPOINTS
+from tests.matrix.__main__ import LIVES, run_column
 from tests.matrix.rig import Rig
 
-COLUMNS = (*CHECKPOINTS, "staged")
-TODAY = COLUMNS[datetime.now(UTC).toordinal() % len(COLUMNS)]
+TODAY = list(LIVES)[datetime.now(UTC).toordinal() % len(LIVES)]
 
 
 @pytest.mark.pipeline

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import IO
 
 _PREFIX = "driver-"
-
-_held: list[IO[str]] = []
-"""Locks that this process holds for as long as it lives."""
 
 
 def take_scratch(root: Path) -> Path:
@@ -29,9 +26,8 @@ def take_scratch(root: Path) -> Path:
             if not _is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root)).resolve()
-        lock = (folder / "lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _held.append(lock)
+        # A bare descriptor: nobody closes it, so it is locked for as long as this process lives.
+        fcntl.flock(os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
     return folder
 
 
