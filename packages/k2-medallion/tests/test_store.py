@@ -1,6 +1,11 @@
 """A warehouse in an object store: what each library is told, and what nobody is."""
 
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from k2_medallion import GOLD_TRADES, CatalogError, LakeHome, LakeReader, ObjectStore
 from k2_medallion.duck import open_duck
@@ -16,6 +21,7 @@ def test_spark_is_told_everything_but_the_secrets():
         "client.region": "us-east-1",
         "s3.path-style-access": "true",
         "s3.retry.num-retries": "12",
+        "http-client.apache.socket-timeout-ms": "10000",
         "s3.endpoint": "http://127.0.0.1:9000",
     }
     assert STORE.secrets == {"s3.access-key-id": "key", "s3.secret-access-key": "canary"}
@@ -90,3 +96,37 @@ def test_a_store_that_does_not_answer_is_our_own_error(home, write):
         metadata.unlink()
         with pytest.raises(CatalogError, match=r"gold_crypto_trades: .*K2_STORE__ENDPOINT"):
             lake.sql("SELECT 1 FROM gold_crypto_trades")
+
+
+@contextmanager
+def open_returning_store(unanswered):
+    """Serve an object of one byte, after as many requests that get no answer."""
+    left = iter(range(unanswered))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            if next(left, None) is not None:
+                return  # the connection ends, as with a store that is killed
+            self.send_response(200)
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield ObjectStore("s3://lake/wh", f"http://127.0.0.1:{server.server_port}", **KEYS)
+        server.shutdown()
+
+
+def test_a_driver_waits_for_a_store_that_comes_back():
+    """A reader is told at once that nobody answers; a batch is not given up in the middle."""
+    with open_returning_store(6) as store:
+        files = PyArrowFileIO({**store.file_properties, **store.patience})
+        assert len(files.new_input("s3://lake/wh/x")) == 1
+    with open_returning_store(6) as store:
+        files = PyArrowFileIO(store.file_properties)
+        with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+            len(files.new_input("s3://lake/wh/x"))

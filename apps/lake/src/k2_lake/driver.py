@@ -67,8 +67,7 @@ def run(
     metrics = _serve_metrics(settings)
     home = LakeHome(settings.lake.home, None if settings.store is None else settings.store.open())
     with hold_home(home), hold_topology(home, settings.lake.topology):
-        catalog = open_catalog(home, create=True)
-        ensure_tables(catalog, all_tables(exchange.name for exchange in settings.exchanges))
+        catalog = _prepare_catalog(settings, home)
         spark = open_session(
             home,
             java_home=find_java(cache, environment).home,
@@ -87,6 +86,15 @@ def run(
             _run_flows(spark, flows, stop)
         finally:
             spark.stop()
+
+
+def _prepare_catalog(settings: LakeSettings, home: LakeHome) -> SqlCatalog:
+    """Return the catalog, with every table in it."""
+    hasty = open_catalog(home, create=True)
+    ensure_tables(hasty, all_tables(exchange.name for exchange in settings.exchanges))
+    hasty.close()
+    # From here on the store is known to be there: if it is away, it comes back.
+    return open_catalog(home, is_patient=True)
 
 
 def _make_promotions(settings: LakeSettings, catalog: SqlCatalog) -> list[Promotion]:

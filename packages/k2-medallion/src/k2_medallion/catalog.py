@@ -90,8 +90,11 @@ class LakeHome:
         return self.path / "checkpoints"
 
 
-def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
-    """Open the catalog of a home; raise `CatalogError` when there is none and `create` is false."""
+def open_catalog(home: LakeHome, *, create: bool = False, is_patient: bool = False) -> SqlCatalog:
+    """Open the catalog of a home; raise `CatalogError` when there is none and `create` is false.
+
+    With `is_patient`, a store that does not answer is asked again for up to a minute.
+    """
     if set("%#?") & set(str(home.path.resolve())):
         raise CatalogError(f"{home.path} has %, # or ? in its path, which a URL reads otherwise")
     if not home.catalog_file.exists():
@@ -104,6 +107,7 @@ def open_catalog(home: LakeHome, *, create: bool = False) -> SqlCatalog:
         warehouse=home.warehouse,
         init_catalog_tables=str(create).lower(),
         **({} if home.store is None else home.store.file_properties),
+        **(home.store.patience if home.store is not None and is_patient else {}),
     )
     if create:
         with suppress(NamespaceAlreadyExistsError):

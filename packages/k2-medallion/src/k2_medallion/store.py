@@ -16,9 +16,16 @@ from .errors import CatalogError
 _REGION = "us-east-1"
 """What servers that have no regions answer to; without any, Iceberg waits for ever."""
 
-_RETRIES = "12"
-"""How often a request of Spark's is tried again, with 0.1 s to 20 s and full jitter between: about
-a minute. With Iceberg's own 5, under two seconds, a store that restarts ends the driver."""
+_PATIENCE = {
+    "s3.retry.num-retries": "12",
+    "http-client.apache.socket-timeout-ms": "10000",
+}
+"""How Spark asks a store again: with 0.1 s to 20 s and full jitter between, for about a minute.
+
+With Iceberg's own 5 retries, under two seconds, a store that restarts ends the driver: its
+`s3.retry.min-wait-ms` is for throttled requests alone. And a request that is on its way when the
+store dies is waited for, by default for half a minute.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,22 @@ class ObjectStore:
         return {"s3.region": self.region, **self._endpoint_properties, **self.secrets}
 
     @property
+    def patience(self) -> dict[str, str]:
+        """What PyIceberg is told for a store that is away for a moment to be waited for.
+
+        For a driver, in mid-batch. By itself it gives up after a second, which tells a reader, or
+        whoever starts one, at once that nobody is there.
+        """
+        return {"s3.retry-strategy-impl": "k2_medallion._patience.PatientRetries"}
+
+    @property
     def spark_properties(self) -> dict[str, str]:
         """What Spark's catalog is told at launch: everything but the secrets."""
         return {
             "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
             "client.region": self.region,
             "s3.path-style-access": str(self.endpoint is not None).lower(),
-            "s3.retry.num-retries": _RETRIES,
+            **_PATIENCE,
             **self._endpoint_properties,
         }
 
