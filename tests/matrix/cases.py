@@ -16,11 +16,8 @@ from confluent_kafka.admin import AdminClient
 from k2_medallion import bronze_trades, open_catalog
 from k2_schemas.topics import trades_topic
 
-from .ledger import MatrixLedger, write_ledger
+from .ledger import BATCH, COUNT, STEP_US, MatrixLedger, write_ledger
 from .rig import Lake, Rig, judge, kill_group, read_all_the_while
-
-BATCH = 400
-COUNT = 900
 
 
 def zombie(rig: Rig, name: str) -> list[str]:
@@ -99,7 +96,7 @@ def compaction(rig: Rig, name: str) -> list[str]:
 def midnight(rig: Rig, name: str) -> list[str]:
     """Trades around midnight UTC, on a machine that is in Kolkata."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    begin_us = int(today.timestamp() * 1e6) - COUNT * 40_000 // 2
+    begin_us = int(today.timestamp() * 1e6) - COUNT * STEP_US // 2
     ledger, lake = _prepare(rig, name, begin_us=begin_us)
     lake.order("silver publish")
     lake.wait_for_death(lake.start(TZ="Asia/Kolkata"))
@@ -190,7 +187,7 @@ def _prepare(
     produce: Callable[[MatrixLedger], int | None] = lambda _: None,
 ) -> tuple[MatrixLedger, Lake]:
     if begin_us is None:
-        begin_us = time.time_ns() // 1000 - COUNT * 40_000 - 120_000_000
+        begin_us = time.time_ns() // 1000 - COUNT * STEP_US - 120_000_000
     ledger = write_ledger(name, COUNT, begin_us, BATCH)
     rig.make_topic(trades_topic(name))
     rig.produce(ledger, 0, produce(ledger))

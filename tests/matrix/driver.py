@@ -29,6 +29,8 @@ from k2_medallion import (
     upkeep,
 )
 
+from .ledger import BATCH
+
 STEPS = (
     "bronze stage",
     "bronze publish",
@@ -41,12 +43,12 @@ STEPS = (
 )
 
 ORDER = "order.json"
-"""File beside the configuration: [step, which time of it, signal]."""
+"""File beside the configuration: [step, signal]."""
 
 
 def main(
     config: Path,
-    batch: int = 400,
+    batch: int = BATCH,
     sabotage: str = "",
     busy_upkeep: bool = False,
 ) -> None:
@@ -67,7 +69,7 @@ def main(
 
 
 class Breaker:
-    """Ends or stops this process at the nth time of a step since there is an order to do so."""
+    """Ends or stops this process at the second time of a step since there is an order to do so."""
 
     def __init__(self, order: Path) -> None:
         self._order = order
@@ -76,11 +78,11 @@ class Breaker:
     def reach(self, step: str) -> None:
         """Look whether this is the step."""
         try:
-            wanted, nth, number = json.loads(self._order.read_text("utf-8"))
+            wanted, number = json.loads(self._order.read_text("utf-8"))
         except FileNotFoundError:
             return
         self._seen += step == wanted
-        if self._seen == nth:
+        if self._seen == 2:
             os.kill(os.getpid(), number)
 
 

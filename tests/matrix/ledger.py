@@ -9,7 +9,12 @@ from k2_schemas import Trade, TradeCodec
 from k2_schemas.testing import make_trade
 
 _CODEC = TradeCodec()
-_STEP_US = 40_000
+BATCH = 400
+"""Offsets that a driver of the matrix reads at once."""
+COUNT = 900
+"""Trades of a ledger, or of a part of one: more than two batches."""
+STEP_US = 40_000
+"""From one trade to the next."""
 _HOUR_US = 3_600_000_000
 _EDGE = 8
 
@@ -58,13 +63,13 @@ def add_trades(ledger: MatrixLedger, count: int, begin_us: int, batch: int, seed
     first, before = len(sent), len(ledger.records)
     for number in range(count):
         late_us = 5 * _HOUR_US if chance.random() < 0.02 else 0
-        trade = _make(exchange, first + number, begin_us + number * _STEP_US - late_us)
+        trade = _make(exchange, first + number, begin_us + number * STEP_US - late_us)
         ledger.send(trade)
         sent.append(trade)
         if chance.random() < 0.05:
             ledger.send(chance.choice(sent))
         if chance.random() < 0.03:
-            ledger.send_bad(_spoil(exchange, chance, begin_us + number * _STEP_US))
+            ledger.send_bad(_spoil(exchange, chance, begin_us + number * STEP_US))
         place = (len(ledger.records) - before) % batch
         if min(place, batch - place) <= _EDGE:
             # Around the edge of a batch, which each partition has a little before or after it:

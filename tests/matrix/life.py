@@ -11,14 +11,10 @@ from subprocess import Popen
 from k2_schemas.topics import trades_topic
 
 from .driver import STEPS
-from .ledger import MatrixLedger, add_trades
+from .ledger import BATCH, COUNT, STEP_US, MatrixLedger, add_trades
 from .rig import Lake, Reader, Rig, judge, read_all_the_while
 
 CHECKPOINTS = ("same checkpoint", "last commit removed", "no checkpoint")
-
-_BATCH = 400
-_COUNT = 900
-_STEP_US = 40_000
 
 
 class Life:
@@ -31,7 +27,7 @@ class Life:
         self._reader = reader
         self._ledger = MatrixLedger(lake.exchange)
         # All of it is past when it is sent: what is ahead of the clock would be refused.
-        self._begin_us = time.time_ns() // 1000 - len(STEPS) * _COUNT * _STEP_US - 120_000_000
+        self._begin_us = time.time_ns() // 1000 - len(STEPS) * COUNT * STEP_US - 120_000_000
         self._driver: Popen[bytes]
 
     def begin(self) -> None:
@@ -46,9 +42,9 @@ class Life:
         """
         duplicates, reads = self._reader.duplicates, self._reader.reads
         self._lake.order(step)
-        self._send(_COUNT)
+        self._send(COUNT)
         self._lake.wait_for_death(self._driver)
-        spoil_checkpoint(self._lake, self._checkpoint)
+        _spoil_checkpoint(self._lake, self._checkpoint)
         self._start()
         seen = self._reader.duplicates - duplicates, self._reader.reads - reads
         return judge(self._lake, self._ledger, *seen)
@@ -63,8 +59,8 @@ class Life:
 
     def _send(self, count: int) -> None:
         before = len(self._ledger.records)
-        add_trades(self._ledger, count, self._begin_us, _BATCH, seed=before)
-        self._begin_us += count * _STEP_US
+        add_trades(self._ledger, count, self._begin_us, BATCH, seed=before)
+        self._begin_us += count * STEP_US
         self._rig.produce(self._ledger, before)
 
 
@@ -80,7 +76,7 @@ def open_life(rig: Rig, exchange: str, checkpoint: str, topology: str = "fused")
         life.end()
 
 
-def spoil_checkpoint(lake: Lake, checkpoint: str) -> None:
+def _spoil_checkpoint(lake: Lake, checkpoint: str) -> None:
     """Do to the checkpoints of a dead driver what the column is named after."""
     if checkpoint == "no checkpoint":
         # A driver that finds nothing to do may be ended before it makes any.

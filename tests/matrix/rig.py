@@ -110,10 +110,10 @@ class Lake:
         self._rig.drivers.append(driver)
         return driver
 
-    def order(self, step: str, number: signal.Signals = signal.SIGKILL, nth: int = 2) -> None:
-        """Tell the driver to end, or to stop, at the nth time of a step from now on."""
+    def order(self, step: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Tell the driver to end, or to stop, at the second time of a step from now on."""
         path = self.home.path / "order.new"
-        path.write_text(json.dumps([step, nth, number]), encoding="utf-8")
+        path.write_text(json.dumps([step, number]), encoding="utf-8")
         path.rename(path.with_name(ORDER))
 
     def cancel_order(self) -> None:
