@@ -33,7 +33,8 @@ def run(report: Report, arguments: Sequence[str]) -> dict[str, float]:
     """Stream at one rate; return how old Gold's rows were, and whether all of them are there."""
     options = read_options(arguments)
     rate, minutes = float(options.get("rate", "3000")), float(options.get("minutes", "5"))
-    with open_cluster() as cluster, tempfile.TemporaryDirectory() as name:
+    # Containers end before the folder goes: the lake writes to its home until then.
+    with tempfile.TemporaryDirectory() as name, open_cluster() as cluster:
         folder = Path(name)
         seconds = _WARM_UP_S + minutes * 60
         trades = round(rate / _VENUES * seconds / _SMALLEST_SHARE)
