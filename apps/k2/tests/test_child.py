@@ -159,6 +159,14 @@ def test_a_failed_child_is_reported_with_its_last_words(child: Child):
     assert "worker ended with exit code 1, saying: no room on disk. Nothing is lost" in str(death)
 
 
+def test_a_programs_own_sentence_goes_before_what_is_logged_after_it(child: Child):
+    """A JVM logs on while it ends; the reader wants to know why it does."""
+    own = "k2-worker: no room on disk"
+    start(child, f"import sys; print('{own}', flush=True); sys.exit('WARN NetworkClient')")
+
+    assert f"saying: {own}. Nothing is lost" in str(await_death(child))
+
+
 def test_the_last_words_of_an_earlier_run_are_not_quoted(child: Child):
     """The log is kept over runs; a child that dies silently is not made to speak."""
     start(child, "import sys; sys.exit('yesterday')")

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+from py4j.protocol import Py4JJavaError
+
+from k2_medallion.spark import name_cause
 
 pytestmark = [pytest.mark.spark, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
@@ -34,3 +37,19 @@ def test_what_java_unpacks_is_in_the_drivers_own_scratch(spark):
 
     assert (own / "lock").is_file()
     assert list(own.glob("snappy-*.so"))
+
+
+def test_of_javas_errors_the_cause_is_named_not_the_call_that_failed(spark):
+    """`An error occurred while calling o1137.append.` tells nobody that Kafka was away."""
+    jvm = spark.sparkContext._jvm
+    cause = jvm.java.io.IOException("no room\nand a page of detail")
+    with pytest.raises(Py4JJavaError) as caught:
+        jvm.java.util.concurrent.CompletableFuture.failedFuture(cause).get()
+
+    assert name_cause(caught.value) == "IOException: no room"
+
+
+def test_other_errors_are_named_by_their_first_line():
+    """One sentence, whatever raised."""
+    assert name_cause(OSError("no room\nat all")) == "OSError: no room"
+    assert name_cause(ValueError()) == "ValueError: no message"

@@ -111,10 +111,14 @@ class Child:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _read_last_line(self) -> str:
-        """Return what it said last in this run; the log also holds the runs before."""
-        said = self.log.read_bytes()[self._log_start :][-4000:].decode(errors="replace")
+        """Return what it said last in this run; the log also holds the runs before.
+
+        A program's own sentence, `k2-lake: …`, goes before what its JVM still logs while it ends.
+        """
+        said = self.log.read_bytes()[self._log_start :][-16_000:].decode(errors="replace")
         lines = [line for line in said.splitlines() if line.strip()]
-        return lines[-1][:300] if lines else ""
+        own = [line for line in lines if line.startswith("k2-")]
+        return (own or lines)[-1][:300] if lines else ""
 
 
 def _die_with_parent() -> Callable[[], None] | None:

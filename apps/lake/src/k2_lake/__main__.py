@@ -67,8 +67,9 @@ def lake(
         _fail(str(error))
     except Exception as error:  # noqa: BLE001 - Spark, Kafka and Java each bring a tree of their own
         _log.error("failed", exc_info=True)
-        said = str(error).strip().splitlines() or ["no message"]
-        _fail(f"{type(error).__name__}: {said[0]}; the whole story is in the log above")
+        from k2_medallion.spark import name_cause
+
+        _fail(f"{name_cause(error)}; the whole story is in the log above")
 
 
 def _stop_on_signals(stop: StopSignal) -> None:

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from .catalog import set_property
 from .errors import BrokerError, TopicReplacedError
-from .spark import hush, table_name
+from .spark import hush, name_cause, table_name
 from .tables import TableSpec
 
 Offsets = dict[int, int]
@@ -44,15 +44,7 @@ def describe_topic(
         with hush(spark, "org.apache.kafka"):
             return _describe_topic(spark, settings, topic)
     except Py4JJavaError as error:
-        raise BrokerError(settings["bootstrap.servers"], _find_cause(error)) from error
-
-
-def _find_cause(error: Py4JJavaError) -> str:
-    """Return what the innermost of Java's exceptions says."""
-    found: Any = error.java_exception
-    while found.getCause() is not None:
-        found = found.getCause()
-    return f"{found.getClass().getSimpleName()}: {found.getMessage()}"
+        raise BrokerError(settings["bootstrap.servers"], name_cause(error)) from error
 
 
 def _describe_topic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +213,27 @@ def hush(session: SparkSession, name: str) -> Iterator[None]:
         yield
     finally:
         log4j.core.config.Configurator.setLevel(name, before)
+
+
+def name_cause(error: Exception) -> str:
+    """Return an error's kind and the first line of what it says; of Java's, the innermost's.
+
+    Py4J's own message names only the call that failed. Once the JVM is gone, it is all there is.
+    """
+    from py4j.protocol import Py4JError, Py4JJavaError
+
+    if isinstance(error, Py4JJavaError):
+        with suppress(Py4JError, OSError):
+            return _name_java_cause(error.java_exception)
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def _name_java_cause(found: Any) -> str:
+    while found.getCause() is not None:
+        found = found.getCause()
+    lines = str(found.getMessage()).strip().splitlines() or ["no message"]
+    return f"{found.getClass().getSimpleName()}: {lines[0]}"
 
 
 def _hush(session: SparkSession) -> None:
