@@ -222,18 +222,18 @@ def name_cause(error: Exception) -> str:
     """
     from py4j.protocol import Py4JError, Py4JJavaError
 
+    kind, said = type(error).__name__, str(error)
     if isinstance(error, Py4JJavaError):
         with suppress(Py4JError, OSError):
-            return _name_java_cause(error.java_exception)
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0]}"
+            kind, said = _read_java_cause(error.java_exception)
+    lines = said.strip().splitlines() or ["no message"]
+    return f"{kind}: {lines[0]}"
 
 
-def _name_java_cause(found: Any) -> str:
+def _read_java_cause(found: Any) -> tuple[str, str]:
     while found.getCause() is not None:
         found = found.getCause()
-    lines = str(found.getMessage()).strip().splitlines() or ["no message"]
-    return f"{found.getClass().getSimpleName()}: {lines[0]}"
+    return str(found.getClass().getSimpleName()), str(found.getMessage())
 
 
 def _hush(session: SparkSession) -> None:
